@@ -1,0 +1,17 @@
+"""FlowIQ's WhatsApp contacts and messages as a dlt source.
+
+    import dlt
+    from flowiq_source import flowiq_source, sync
+
+    print(sync(dlt.pipeline("flowiq_pipeline", destination="duckdb", dataset_name="flowiq"),
+               flowiq_source()))
+
+Read on in `resources.py` (the source and its tables), `reader.py` (what a run asks), `walk.py`
+(pages that shift), `client.py` (HTTP) and `rows.py` (dialects and types).
+"""
+
+from flowiq_source.errors import FlowiqError
+from flowiq_source.resources import flowiq_source
+from flowiq_source.sync import Summary, sync
+
+__all__ = ["FlowiqError", "Summary", "flowiq_source", "sync"]

@@ -1,0 +1,218 @@
+"""What one run asks of one tenant: its contacts first, then each conversation.
+
+Nothing here knows dlt. What comes out are events: `Listed` for every page of contacts, one
+`Roster` when the list is complete, a `ConversationRead` for each conversation.
+"""
+
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from functools import partial
+from typing import Any, NamedTuple
+
+from flowiq_source.client import FlowiqClient, Meter, Params
+from flowiq_source.errors import NotFound
+from flowiq_source.rows import (
+    Mapped,
+    Row,
+    contact_number,
+    contact_row,
+    message_row,
+    rejected_rows,
+)
+from flowiq_source.walk import (
+    MAX_PASSES,
+    Cursor,
+    Key,
+    Reading,
+    Task,
+    Walk,
+    lookback_start,
+    read_conversation,
+)
+
+logger = logging.getLogger("flowiq_source")
+
+
+def utc_now() -> datetime:
+    """The time, UTC."""
+    return datetime.now(timezone.utc)
+
+
+class Conversation(NamedTuple):
+    """Whose conversation, and how the API is asked for it."""
+
+    contact_id: str
+    whatsapp_id: str | None
+    who: Params
+
+
+@dataclass(frozen=True)
+class Listed:
+    """Contacts that a page, or a search by phone, showed for the first time in this run."""
+
+    contacts: list[Mapped]
+    requests: int
+
+
+@dataclass(frozen=True)
+class Roster:
+    """Every conversation to read. `unlisted`: contacts that the API counts and never listed."""
+
+    conversations: list[Conversation]
+    unlisted: int = 0
+    unknown_numbers: list[int] = field(default_factory=list)
+    """Positions, from 1, in `phone_numbers` that the API knows no contact for."""
+
+
+@dataclass(frozen=True)
+class ConversationRead:
+    """What came of one conversation."""
+
+    conversation: Conversation
+    reading: Reading
+    previous: Cursor | None
+    requests: int
+
+
+Event = Listed | Roster | ConversationRead
+
+
+@dataclass(frozen=True)
+class Reader:
+    """Reads one tenant. Threads may share it: it holds nothing that changes."""
+
+    client: FlowiqClient
+    lookback: timedelta
+    phone_numbers: Sequence[str] | None = None
+    now: Callable[[], datetime] = utc_now
+
+    @property
+    def tenant_id(self) -> str:
+        """The `tenant_id` of every row."""
+        return self.client.settings.tenant_key
+
+    def contacts(self) -> Iterator[Listed | Roster]:
+        """All contacts, or those with the chosen phone numbers, and then the roster.
+
+        Raises:
+            FlowiqError: the list cannot be read; nothing else can be either.
+        """
+        if self.phone_numbers is None:
+            return self._all_contacts()
+        return self._chosen_contacts(self.phone_numbers)
+
+    def _all_contacts(self) -> Iterator[Listed | Roster]:
+        roster: dict[str, Conversation] = {}
+        for _ in range(MAX_PASSES):
+            walk = Walk()
+            yield from self._contact_pages(walk, roster)
+            if walk.adds_up:
+                break
+        unlisted = 0 if walk.adds_up else max(1, (walk.total or 0) - len(walk.seen))
+        yield Roster(list(roster.values()), unlisted)
+
+    def _contact_pages(self, walk: Walk, roster: dict[str, Conversation]) -> Iterator[Listed]:
+        number, more = 1, True
+        while more:
+            meter = Meter()
+            page = self.client.contacts(number, meter)
+            synced_at = self.now()
+            mapped = [contact_row(raw, self.tenant_id, synced_at) for raw in page.rows]
+            walk.add(page, [Key(m.row["id"], own=True) for m in mapped])
+            yield Listed(_enrol(mapped, roster), meter.requests)
+            number, more = number + 1, page.more
+
+    def _chosen_contacts(self, phone_numbers: Sequence[str]) -> Iterator[Listed | Roster]:
+        roster: dict[str, Conversation] = {}
+        unknown = []
+        for position, digits in enumerate(phone_numbers, start=1):
+            meter = Meter()
+            try:
+                raw = self.client.contact_by_phone(digits, meter)
+            except NotFound:
+                unknown.append(position)
+                logger.warning("phone number %d of %d: no contact", position, len(phone_numbers))
+                yield Listed([], meter.requests)
+            else:
+                mapped = contact_row(raw, self.tenant_id, self.now())
+                yield Listed(_enrol([mapped], roster), meter.requests)
+        yield Roster(list(roster.values()), unknown_numbers=unknown)
+
+    def conversation(
+        self,
+        conversation: Conversation,
+        started_at: datetime,
+        previous: Cursor | None = None,
+        *,
+        since: datetime | None = None,
+        full: bool = False,
+    ) -> ConversationRead:
+        """One conversation: what is new after `previous`, all of it, or a backfill from `since`.
+
+        Raises:
+            ConfigurationError: no conversation can be read.
+        """
+        meter = Meter()
+        cursor = None if full or since else previous
+        task = Task(
+            fetch=lambda number: self.client.messages(conversation.who, number, meter),
+            map_row=partial(self._message, conversation),
+            started_at=started_at,
+            now=self.now,
+            since=since or lookback_start(cursor, self.lookback),
+            cursor=cursor,
+        )
+        return ConversationRead(conversation, read_conversation(task), previous, meter.requests)
+
+    def _message(self, conversation: Conversation, raw: Any, synced_at: datetime) -> Mapped:
+        contact_id, whatsapp_id, _ = conversation
+        return message_row(raw, self.tenant_id, contact_id, whatsapp_id, synced_at)
+
+
+def _enrol(contacts: list[Mapped], roster: dict[str, Conversation]) -> list[Mapped]:
+    """The contacts that this run had not seen yet; the roster gets their conversations."""
+    new = [mapped for mapped in contacts if mapped.row["id"] not in roster]
+    for mapped in new:
+        if mapped.addressable:
+            roster[mapped.row["id"]] = _conversation(mapped.row)
+    return new
+
+
+def _conversation(row: Row) -> Conversation:
+    # Where the API gives an id it goes into the URL, not the number: URLs end in proxies' logs.
+    number = contact_number(row)
+    who: Params = {"whatsappNumber": number} if row["id"] == number else {"contactId": row["id"]}
+    return Conversation(row["id"], row["whatsapp_id"], who)
+
+
+def conversation_row(read: ConversationRead, tenant_id: str) -> Row:
+    """The `conversations` row of what was read; what this run did not learn is kept."""
+    reading, previous = read.reading, read.previous
+    times = [reading.last_message_at, previous.newest if previous else None]
+    known = previous.known if previous else None
+    return {
+        "tenant_id": tenant_id,
+        "contact_id": read.conversation.contact_id,
+        "whatsapp_id": read.conversation.whatsapp_id,
+        "status": reading.status,
+        "message_count": known if reading.message_count is None else reading.message_count,
+        "last_message_at": max((at for at in times if at is not None), default=None),
+        "synced_at": reading.synced_at,
+        "rescanned_at": reading.rescanned_at or (previous.rescanned_at if previous else None),
+        "requests": read.requests,
+        "error": reading.error,
+    }
+
+
+def rejections(event: Event, tenant_id: str, seen_at: datetime) -> list[Row]:
+    """The `rejected_rows` rows of an event."""
+    if isinstance(event, Roster):
+        return []
+    table, mapped = (
+        ("contacts", event.contacts)
+        if isinstance(event, Listed)
+        else ("messages", event.reading.mapped)
+    )
+    return [row for m in mapped for row in rejected_rows(m, tenant_id, table, seen_at)]

@@ -1,0 +1,94 @@
+"""The tables as dlt declares them: keys, columns and types, all there from the first load on."""
+
+from typing import Any, TypedDict
+
+import dlt
+from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns, TWriteDisposition
+
+from flowiq_source.rows import CONTACT, MESSAGE, REACTION, Column
+
+
+class Table(TypedDict, total=False):
+    """What `dlt.transformer` is told about a table."""
+
+    primary_key: list[str]
+    write_disposition: TWriteDisposition
+    columns: TTableSchemaColumns
+    nested_hints: Any
+
+
+def _column(name: str, data_type: str, **hints: Any) -> TColumnSchema:
+    column: dict[str, Any] = {"name": name, "data_type": data_type, "nullable": True}
+    if data_type == "timestamp":
+        column |= {"timezone": True, "precision": 6}
+    return column | hints  # type: ignore[return-value]
+
+
+def _columns(
+    keys: list[str], documented: dict[str, Column] | None = None, **ours: str
+) -> TTableSchemaColumns:
+    types = {n: c.data_type for n, c in (documented or {}).items() if c.data_type != "list"} | ours
+    columns = {key: _column(key, "text", nullable=False) for key in keys}
+    return columns | {n: _column(n, t) for n, t in types.items() if n not in keys}
+
+
+def _child(**columns: str) -> Any:
+    # dlt adds the columns with an underscore with the first row; declared, they are there before.
+    return dlt.mark.make_nested_hints(
+        columns=[
+            *(_column(name, data_type) for name, data_type in columns.items()),
+            _column("_dlt_id", "text", nullable=False, unique=True, row_key=True),
+            _column("_dlt_parent_id", "text", nullable=False, parent_key=True),
+            _column("_dlt_root_id", "text", nullable=False, root_key=True),
+            _column("_dlt_list_idx", "bigint", nullable=False),
+        ]
+    )
+
+
+CONTACTS = Table(
+    primary_key=["tenant_id", "id"],
+    write_disposition="merge",
+    columns=_columns(["tenant_id", "id"], CONTACT, synced_at="timestamp"),
+    nested_hints={"tags": _child(value="text")},
+)
+
+MESSAGES = Table(
+    primary_key=["tenant_id", "id"],
+    write_disposition="merge",
+    columns=_columns(
+        ["tenant_id", "id"],
+        MESSAGE,
+        contact_id="text",
+        whatsapp_id="text",
+        synced_at="timestamp",
+    ),
+    nested_hints={"reactions": _child(**{n: c.data_type for n, c in REACTION.items()})},
+)
+
+CONVERSATIONS = Table(
+    primary_key=["tenant_id", "contact_id"],
+    write_disposition="merge",
+    columns=_columns(
+        ["tenant_id", "contact_id"],
+        whatsapp_id="text",
+        status="text",
+        message_count="bigint",
+        last_message_at="timestamp",
+        synced_at="timestamp",
+        rescanned_at="timestamp",
+        requests="bigint",
+        error="text",
+    ),
+)
+
+REJECTED_ROWS = Table(
+    write_disposition="append",
+    columns=_columns(
+        ["tenant_id", "table_name"],
+        row_id="text",
+        column_name="text",
+        reason="text",
+        raw="text",
+        seen_at="timestamp",
+    ),
+)

@@ -1,0 +1,253 @@
+"""Walks over pages that shift while they are read: what is new, when to stop, what adds up.
+
+Pure: pages come from a function, the time from another. The API has page numbers and no cursor
+token, so a message that arrives pushes rows onto the next page (they are seen twice) and a
+deletion pulls one back (it is never seen). `totalMessages`, which comes with every page, tells.
+"""
+
+import itertools
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta, timezone
+from typing import NamedTuple
+
+from flowiq_source.client import Page, RawRow
+from flowiq_source.errors import ConfigurationError, FlowiqError, Inconsistent, NotFound
+from flowiq_source.rows import Mapped, message_digest
+
+_NEVER = datetime.min.replace(tzinfo=timezone.utc)
+
+MAX_PASSES = 3
+"""How often a listing is read from its beginning before a sync calls it too restless."""
+
+Fetch = Callable[[int], Page]
+"""Page number, from 1, to page."""
+
+MapRow = Callable[[RawRow, datetime], Mapped]
+"""An API row and the time of this pass to a row of the table."""
+
+
+class Key(NamedTuple):
+    """What tells a row from others: its own id, or else a digest that equal rows share."""
+
+    text: str
+    own: bool
+
+
+@dataclass
+class Walk:
+    """One pass over the pages of a listing."""
+
+    seen: set[str] = field(default_factory=set)
+    first_total: int | None = None
+    total: int | None = None
+    shrunk: bool = False
+    _copies: Counter[str] = field(default_factory=Counter)
+    _border: Sequence[Key] = ()
+
+    def add(self, page: Page, keys: Sequence[Key]) -> list[str | None]:
+        """The final id of every row of the next page; None for a row that was seen before.
+
+        Raises:
+            Inconsistent: the page brings nothing new and yet says that another follows.
+        """
+        grown = self._note_total(page.total)
+        repeated = self._overlap(keys, grown)
+        ids = [None] * repeated + [self._enter(key) for key in keys[repeated:]]
+        self._border = keys
+        if page.more and not grown and not any(ids):
+            raise Inconsistent(
+                "the API hands out the same rows again and says that more follow: "
+                "it repeats a page; run again later"
+            )
+        return ids
+
+    def _note_total(self, total: int | None) -> int:
+        """How many rows the listing has gained since the last page."""
+        grown = (total or 0) - (self.total or 0) if self.total is not None else 0
+        if self.first_total is None:
+            self.first_total = total
+        self.shrunk = self.shrunk or grown < 0
+        self.total = total
+        return max(grown, 0)
+
+    def _overlap(self, keys: Sequence[Key], grown: int) -> int:
+        """How many rows at the head of the page are the last page's tail, pushed over the border.
+
+        Rows without ids can only be told from true equals by how many rows have arrived.
+        """
+        for size in range(min(grown, len(keys), len(self._border)), 0, -1):
+            if list(self._border[-size:]) == list(keys[:size]):
+                return size
+        return 0
+
+    def _enter(self, key: Key) -> str | None:
+        row_id = key.text
+        if not key.own:
+            self._copies[row_id] += 1
+            if self._copies[row_id] > 1:
+                row_id = f"{row_id}-{self._copies[row_id]}"
+        if row_id in self.seen:
+            return None
+        self.seen.add(row_id)
+        return row_id
+
+    @property
+    def adds_up(self) -> bool:
+        """Whether a pass to the end saw every row that the API counted."""
+        if self.first_total is None or self.total is None:
+            return not self.shrunk
+        # Rows that arrive during the pass are on pages behind it; the next sync reads them.
+        return not self.shrunk and self.first_total <= len(self.seen) <= self.total
+
+
+class Cursor(NamedTuple):
+    """What is kept of a conversation from one sync to the next; all times UTC."""
+
+    newest: datetime | None
+    """Newest timestamp read, but never past the start of the run that read it."""
+    known: int
+    """Messages at or before `newest`; rows that no time is known of belong to them."""
+    rescanned_at: datetime
+    """When every page was last read from end to end."""
+
+
+@dataclass
+class Reading:
+    """What one run read of one conversation."""
+
+    status: str = "failed"
+    error: str | None = None
+    mapped: list[Mapped] = field(default_factory=list)
+    newer: int = 0
+    """Rows newer than the cursor of the sync before."""
+    message_count: int | None = None
+    synced_at: datetime = _NEVER
+    rescanned_at: datetime | None = None
+    cursor: Cursor | None = None
+    """Where the next sync starts; None when this one proved nothing."""
+
+    @property
+    def last_message_at(self) -> datetime | None:
+        """The newest time on any row."""
+        times = (m.row["timestamp"] for m in self.mapped)
+        return max((at for at in times if at is not None), default=None)
+
+
+@dataclass(frozen=True)
+class Task:
+    """How one conversation is to be read; all times UTC.
+
+    `since` None reads to the beginning. Without a `cursor` nothing is known of what older pages
+    hold: the walk ends where `since` says, as a backfill wants it.
+    """
+
+    fetch: Fetch
+    map_row: MapRow
+    started_at: datetime
+    """When the run began."""
+    now: Callable[[], datetime]
+    since: datetime | None = None
+    cursor: Cursor | None = None
+
+
+def lookback_start(cursor: Cursor | None, lookback: timedelta) -> datetime | None:
+    """From where an incremental sync rereads; None is from the beginning."""
+    if cursor is None or cursor.newest is None:
+        return None
+    try:
+        return cursor.newest - lookback
+    except OverflowError:
+        return None
+
+
+def read_conversation(task: Task) -> Reading:
+    """Everything that a run has to know of one conversation; errors are in the reading.
+
+    Raises:
+        ConfigurationError: no conversation can be read.
+    """
+    reading = Reading(rescanned_at=task.cursor.rescanned_at if task.cursor else None)
+    try:
+        for _ in range(MAX_PASSES):
+            if _pass(task, reading):
+                return reading
+        reading.error = (
+            f"the API counts {reading.message_count} messages and handed out "
+            f"{len(reading.mapped)}, {MAX_PASSES} times: it was changing, or its count is wrong"
+        )
+    except ConfigurationError:
+        raise
+    except NotFound as error:
+        reading.status, reading.error = "missing", str(error)
+    except FlowiqError as error:
+        reading.error = str(error)
+    return reading
+
+
+def _pass(task: Task, reading: Reading) -> bool:
+    """Read from page 1 as far as needed; whether the result adds up."""
+    walk = Walk()
+    reading.mapped = []
+    reading.synced_at = max(task.now(), reading.synced_at + timedelta(microseconds=1))
+    may_stop = task.since is not None
+    for number in itertools.count(1):
+        page = task.fetch(number)
+        mapped = [task.map_row(raw, reading.synced_at) for raw in page.rows]
+        _keep_new(walk, page, mapped, reading)
+        reading.message_count = walk.first_total
+        if not page.more:
+            break
+        if may_stop and _reaches(task.since, mapped):
+            may_stop = _explained(task.cursor, walk, reading)
+            if may_stop:
+                break
+    if walk.shrunk or not (page.more or walk.adds_up):
+        return False
+    if not page.more:
+        reading.rescanned_at = reading.synced_at
+    known = (walk.first_total or 0) if page.more else len(walk.seen)
+    reading.status = "complete"
+    reading.newer = _count_after(task.cursor.newest if task.cursor else None, reading)
+    reading.cursor = _next_cursor(task, reading, known)
+    return True
+
+
+def _keep_new(walk: Walk, page: Page, mapped: list[Mapped], reading: Reading) -> None:
+    keys = [Key(m.row["id"] or message_digest(m.row), own=m.row["id"] is not None) for m in mapped]
+    for row_id, entry in zip(walk.add(page, keys), mapped, strict=True):
+        if row_id is not None:
+            entry.row["id"] = row_id
+            reading.mapped.append(entry)
+
+
+def _reaches(since: datetime | None, mapped: list[Mapped]) -> bool:
+    """Whether the page ends before `since`, so that every later page is older."""
+    times = (m.row["timestamp"] for m in mapped)
+    return since is not None and any(at is not None and at < since for at in times)
+
+
+def _explained(cursor: Cursor | None, walk: Walk, reading: Reading) -> bool:
+    """Whether the API's count is what was known plus what is new.
+
+    If it is not, a message arrived late with an old time, or one is gone: read on to the end.
+    """
+    if cursor is None:
+        return True
+    if walk.first_total is None:
+        return False
+    return walk.first_total - _count_after(cursor.newest, reading) == cursor.known
+
+
+def _next_cursor(task: Task, reading: Reading, known: int) -> Cursor:
+    newest = reading.last_message_at
+    # A message dated in the future must not hide the ones that arrive before that date.
+    newest = min(newest, task.started_at) if newest else None
+    at_or_before = known - _count_after(newest, reading)
+    return Cursor(newest, at_or_before, reading.rescanned_at or reading.synced_at)
+
+
+def _count_after(time: datetime | None, reading: Reading) -> int:
+    times = (m.row["timestamp"] for m in reading.mapped)
+    return sum(at is not None and (time is None or at > time) for at in times)

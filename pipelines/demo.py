@@ -1,0 +1,87 @@
+"""The real pipeline against a sandbox: two syncs with a day between them, then three questions."""
+
+import os
+import shutil
+import subprocess
+import sys
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+
+from flowiq_source.sandbox import RateLimit, Sandbox
+
+HOME = Path(".demo")
+DATABASE = HOME / "flowiq_demo.duckdb"
+PIPELINE = Path(__file__).with_name("flowiq_pipeline.py")
+
+QUESTIONS = {
+    "Who writes the most?": """
+        SELECT c.full_name, count(*) AS messages, max(m.timestamp)::DATE AS last_on
+        FROM flowiq.messages m JOIN flowiq.contacts c
+          ON c.tenant_id = m.tenant_id AND c.id = m.contact_id
+        WHERE m.sender = 'user-whatsapp'
+        GROUP BY ALL ORDER BY messages DESC, full_name LIMIT 5""",
+    "How quickly do we answer?": """
+        WITH turns AS (
+            SELECT sender, timestamp, lead(sender) OVER w AS answer,
+                   lead(timestamp) OVER w AS answered_at
+            FROM flowiq.messages
+            WINDOW w AS (PARTITION BY tenant_id, contact_id ORDER BY timestamp))
+        SELECT answer AS answered_by, count(*) AS answers,
+               round(median(epoch(answered_at - timestamp)) / 60, 1) AS median_minutes
+        FROM turns WHERE sender = 'user-whatsapp' AND answer IN ('bot-whatsapp', 'human-whatsapp')
+        GROUP BY ALL ORDER BY answered_by""",
+    "Which reactions do our messages get?": """
+        SELECT r.emoji, count(*) AS reactions
+        FROM flowiq.messages__reactions r JOIN flowiq.messages m ON m._dlt_id = r._dlt_parent_id
+        GROUP BY ALL ORDER BY reactions DESC, emoji""",
+}
+
+
+def main() -> None:
+    """Run the demo."""
+    shutil.rmtree(HOME, ignore_errors=True)
+    HOME.mkdir()
+    with Sandbox(rate_limit=RateLimit()) as sandbox:
+        print(f"A FlowIQ sandbox listens on {sandbox.url}; its people and texts are invented.\n")
+        _sync("First sync", sandbox)
+        sandbox.world.advance(timedelta(days=1))
+        _sync("A day later, the second sync", sandbox)
+    for question, query in QUESTIONS.items():
+        _ask(question, query)
+    print(f"""The warehouse is {DATABASE}. With your own FlowIQ account:
+
+  cp .dlt/secrets.toml.example .dlt/secrets.toml     # and put your token into it
+  export SOURCES__FLOWIQ__TENANT_ID=your-organisation
+  make run                                           # into flowiq_pipeline.duckdb""")
+
+
+def _sync(title: str, sandbox: Sandbox) -> None:
+    print(f"--- {title}", flush=True)
+    settings = {
+        "SOURCES__FLOWIQ__BASE_URL": sandbox.url,
+        "SOURCES__FLOWIQ__BEARER_TOKEN": sandbox.token,
+        "SOURCES__FLOWIQ__TENANT_ID": sandbox.tenant,
+        "DESTINATION_TYPE": "duckdb",
+        "DESTINATION__DUCKDB__CREDENTIALS": str(DATABASE),
+        "DATASET_NAME": "flowiq",
+        "DLT_DATA_DIR": str(HOME.resolve()),
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+    }
+    subprocess.run([sys.executable, PIPELINE], env=os.environ | settings, check=True)  # noqa: S603
+    print()
+
+
+def _ask(question: str, query: str) -> None:
+    print(f"--- {question}\n{_dedent(query)}")
+    with duckdb.connect(str(DATABASE), read_only=True) as connection:
+        print(connection.sql(query))
+
+
+def _dedent(query: str) -> str:
+    return query.replace("\n        ", "\n").strip()
+
+
+if __name__ == "__main__":
+    main()

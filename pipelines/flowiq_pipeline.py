@@ -1,0 +1,87 @@
+"""One incremental sync of the configured FlowIQ tenant into the configured destination.
+
+Exit status: 0 everything was read; 1 a conversation or a step failed, run again; 2 a setting or
+the credentials are wrong.
+"""
+
+import argparse
+import sys
+import traceback
+from typing import Any
+
+import dlt
+from dlt.common.configuration.exceptions import ConfigFieldMissingException
+from dlt.pipeline.exceptions import PipelineStepFailed
+
+from flowiq_source import FlowiqError, flowiq_source, sync
+
+
+def main() -> int:
+    """Run and report; the exit status."""
+    options = _options()
+    try:
+        pipeline = dlt.pipeline(
+            # dlt names the DuckDB file after the pipeline, and DuckDB wants it to differ from
+            # the dataset's name.
+            pipeline_name="flowiq_pipeline",
+            destination=dlt.config.get("destination_type", str) or "duckdb",
+            dataset_name=dlt.config.get("dataset_name", str) or "flowiq",
+        )
+        summary = sync(pipeline, flowiq_source(**_given(options)))
+    except Exception as error:  # noqa: BLE001 - the last line of defence prints one line
+        if options.debug:
+            traceback.print_exc()
+        return _report(error)
+    print(summary)
+    return 0 if summary.complete else 1
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--full-refresh", action="store_true", help="read every conversation to its beginning"
+    )
+    parser.add_argument("--start-date", help="backfill messages from this ISO 8601 time on, UTC")
+    parser.add_argument("--end-date", help="and before this one; without it, until now")
+    parser.add_argument("--debug", action="store_true", help="print the traceback of a failure")
+    return parser.parse_args()
+
+
+def _given(options: argparse.Namespace) -> dict[str, Any]:
+    """The source's settings that are on the command line; dlt's config has the others."""
+    names = ("full_refresh", "start_date", "end_date")
+    return {name: value for name in names if (value := getattr(options, name))}
+
+
+def _report(error: BaseException) -> int:
+    for cause in _causes(error):
+        if isinstance(cause, FlowiqError):
+            print(f"flowiq: {cause}", file=sys.stderr)
+            return cause.exit_status
+        if isinstance(cause, ConfigFieldMissingException):
+            print(f"flowiq: {_missing(cause)}", file=sys.stderr)
+            return 2
+    step = f"the {error.step} step failed" if isinstance(error, PipelineStepFailed) else "failed"
+    kind = type([*_causes(error)][-1]).__name__
+    print(f"flowiq: {step} with {kind}: run again, with --debug to see where", file=sys.stderr)
+    return 1
+
+
+def _missing(error: ConfigFieldMissingException) -> str:
+    names = ", ".join(error.fields)
+    return (
+        f"{names} is not set: put it into .dlt/secrets.toml (see .dlt/secrets.toml.example) or "
+        f"into the environment, e.g. SOURCES__FLOWIQ__BEARER_TOKEN"
+    )
+
+
+def _causes(error: BaseException | None) -> list[BaseException]:
+    chain = []
+    while error is not None and error not in chain:
+        chain.append(error)
+        error = error.__cause__ or error.__context__
+    return chain
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,129 @@
+"""A sandbox, a pipeline into a DuckDB file of its own, and questions to that file."""
+
+import logging
+import os
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dlt
+import duckdb
+import pytest
+from dlt.extract import DltSource
+
+from flowiq_source import Summary, flowiq_source, sync
+from flowiq_source.client import FlowiqClient
+from flowiq_source.reader import Reader
+from flowiq_source.resources import resources
+from flowiq_source.sandbox import Sandbox, World
+from flowiq_source.sandbox.world import Contact
+from flowiq_source.settings import Settings
+
+os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
+
+Rows = list[tuple[Any, ...]]
+
+
+@pytest.fixture(autouse=True)
+def clean_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """No setting, state or file of the developer's reaches a test."""
+    for name in [name for name in os.environ if name.startswith(("SOURCES__", "DESTINATION"))]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def sandbox() -> Iterator[Sandbox]:
+    """An API in the reference dialect over an empty world."""
+    with Sandbox(World(contacts=0)) as running:
+        yield running
+
+
+@pytest.fixture
+def alice(sandbox: Sandbox) -> Contact:
+    """A contact without messages."""
+    return sandbox.world.add_contact("27820000001", full_name="Alice")
+
+
+class Warehouse:
+    """A pipeline and the DuckDB file that it loads."""
+
+    def __init__(self, folder: Path, name: str = "warehouse") -> None:
+        self.folder, self.name = folder, name
+        self.file = folder / f"{name}.duckdb"
+        self.waits: list[float] = []
+
+    @property
+    def pipeline(self) -> dlt.Pipeline:
+        """The pipeline as a new process would open it."""
+        return dlt.pipeline(
+            self.name,
+            pipelines_dir=str(self.folder / "pipelines"),
+            destination=dlt.destinations.duckdb(str(self.file)),
+            dataset_name="flowiq",
+        )
+
+    def source(self, sandbox: Sandbox, **settings: Any) -> DltSource:
+        """The public source, configured for the sandbox."""
+        return flowiq_source(
+            bearer_token=sandbox.token,
+            tenant_id=sandbox.tenant,
+            base_url=sandbox.url,
+            **settings,
+        )
+
+    def sync(self, sandbox: Sandbox, **settings: Any) -> Summary:
+        """One sync; `sandbox.requests` holds what it asked."""
+        sandbox.requests.clear()
+        return sync(self.pipeline, self.source(sandbox, **settings))
+
+    def sync_with(self, sandbox: Sandbox, **client: Any) -> Summary:
+        """One sync whose waits between retries are noted, not slept."""
+        sandbox.requests.clear()
+
+        @dlt.source(name="flowiq", section="flowiq", root_key=True, max_table_nesting=2)
+        def patient() -> Any:
+            settings = Settings(sandbox.token, sandbox.tenant, sandbox.url)
+            options = {"sleep": self.waits.append, **client}
+            return resources(Reader(FlowiqClient(settings, **options), timedelta(days=7)))
+
+        return sync(self.pipeline, patient())
+
+    def query(self, sql: str) -> Rows:
+        """The rows of a query."""
+        with duckdb.connect(str(self.file), config={"TimeZone": "UTC"}) as connection:
+            return connection.execute(sql).fetchall()
+
+    def one(self, sql: str) -> Any:
+        """The one value of a query."""
+        [[value]] = self.query(sql)
+        return value
+
+
+@pytest.fixture
+def warehouse(tmp_path: Path) -> Warehouse:
+    """An empty warehouse."""
+    return Warehouse(tmp_path)
+
+
+@pytest.fixture
+def all_logs() -> Iterator[Callable[[], str]]:
+    """Everything that any logger said at any level."""
+    said: list[str] = []
+
+    class Collect(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            said.append(logging.Formatter().format(record))
+
+    handler = Collect(level=logging.DEBUG)
+    loggers = [logging.getLogger(name) for name in (None, "dlt", "urllib3", "flowiq_source")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(handler)
+        logger.setLevel(logging.DEBUG)
+    yield lambda: "\n".join(said)
+    for logger, level in zip(loggers, before, strict=True):
+        logger.removeHandler(handler)
+        logger.setLevel(level)
