@@ -21,6 +21,8 @@ import tenacity
 from flowiq_source import errors
 from flowiq_source.settings import PAGE_SIZE, Settings
 
+logger = logging.getLogger("flowiq_source")
+
 RawRow = Any
 """One element of `messages` or `contacts`, as the JSON has it; an object, if the API is well."""
 
@@ -34,12 +36,9 @@ TIMEOUT_S = (10.0, 60.0)
 RATE_LIMIT_PATIENCE_S = 300.0
 """How long one request waits out 429s: several rate-limit windows of one minute."""
 
-_ATTEMPTS: dict[type[errors.Retryable], int] = {
-    errors.ServerError: 6,
-    errors.Unreachable: 5,
-    # Mostly a wrong base_url or a proxy's page: two more tries tell it from a hiccup.
-    errors.NotFlowiq: 3,
-}
+ATTEMPTS = 7
+"""How often any other request is sent: half a minute of waits, and one request in five thousand
+fails for good when three in ten do."""
 
 _BY_STATUS: dict[int, tuple[type[errors.FlowiqError], str]] = {
     401: (
@@ -205,10 +204,10 @@ def _give_up(state: tenacity.RetryCallState) -> bool:
     error = state.outcome.exception() if state.outcome else None
     if isinstance(error, errors.RateLimited):
         return state.idle_for >= RATE_LIMIT_PATIENCE_S
-    return state.attempt_number >= _ATTEMPTS.get(type(error), 1)  # type: ignore[arg-type]
+    return state.attempt_number >= ATTEMPTS
 
 
-_backoff = tenacity.wait_exponential_jitter(initial=1, max=60, jitter=1)
+_backoff = tenacity.wait_exponential_jitter(multiplier=0.5, max=60, jitter=0.5)
 _jitter = tenacity.wait_random(0, 1)
 
 
@@ -218,6 +217,11 @@ def _wait(state: tenacity.RetryCallState) -> float:
     if asked is None:
         return _backoff(state)
     return min(asked, RATE_LIMIT_PATIENCE_S) + _jitter(state)
+
+
+def _log_retry(state: tenacity.RetryCallState) -> None:
+    error = state.outcome.exception() if state.outcome else None
+    logger.warning("%s; trying again in %.0f s", error, state.upcoming_sleep)
 
 
 class _Bearer(requests.auth.AuthBase):
@@ -317,6 +321,7 @@ class FlowiqClient:
             stop=_give_up,
             wait=_wait,
             retry=tenacity.retry_if_exception_type(errors.Retryable),
+            before_sleep=_log_retry,
             reraise=True,
         )
         return retrying(lambda: read(self._get_once(tried, params, meter)))

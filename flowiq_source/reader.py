@@ -4,14 +4,13 @@ Nothing here knows dlt. What comes out are events: `Listed` for every page of co
 `Roster` when the list is complete, a `ConversationRead` for each conversation.
 """
 
-import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any, NamedTuple
 
-from flowiq_source.client import FlowiqClient, Meter, Params
+from flowiq_source.client import FlowiqClient, Meter, Params, logger
 from flowiq_source.errors import NotFound
 from flowiq_source.rows import (
     Mapped,
@@ -31,8 +30,6 @@ from flowiq_source.walk import (
     lookback_start,
     read_conversation,
 )
-
-logger = logging.getLogger("flowiq_source")
 
 
 def utc_now() -> datetime:

@@ -22,7 +22,7 @@ from dlt.extract.incremental import IncrementalResourceWrapper
 from dlt.extract.incremental.context import TimeIntervalContext
 
 from flowiq_source import tables
-from flowiq_source.client import FlowiqClient
+from flowiq_source.client import FlowiqClient, logger
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.reader import (
     ConversationRead,
@@ -31,7 +31,6 @@ from flowiq_source.reader import (
     Reader,
     Roster,
     conversation_row,
-    logger,
     rejections,
 )
 from flowiq_source.rows import Mapped, Misfit, only_digits, parse_timestamp
@@ -166,7 +165,9 @@ class _Picks:
             reading = event.reading
             yield [mapped.row for mapped in reading.mapped]
             if reading.cursor and _backfill_start() is None:
-                self._cursors()[event.conversation.contact_id] = _dump_cursor(reading.cursor)
+                tenants = dlt.current.resource_state("messages").setdefault("cursors", {})
+                cursors = tenants.setdefault(self.reader.tenant_id, {})
+                cursors[event.conversation.contact_id] = _dump_cursor(reading.cursor)
         if isinstance(event, Roster):
             yield dlt.mark.materialize_table_schema()
 
@@ -198,9 +199,9 @@ class _Picks:
 
     def _cursors(self) -> dict[str, Any]:
         """Contact id → cursor, in the state of `messages`: it is committed with the rows."""
-        state: dict[str, Any] = dlt.current.resource_state("messages")
-        tenants: dict[str, dict[str, Any]] = state.setdefault("cursors", {})
-        return tenants.setdefault(self.reader.tenant_id, {})
+        tenants: dict[str, dict[str, Any]]
+        tenants = dlt.current.resource_state("messages").get("cursors", {})
+        return tenants.get(self.reader.tenant_id, {})
 
 
 def _lookback(days: float) -> timedelta:

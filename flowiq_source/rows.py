@@ -20,6 +20,9 @@ import pendulum
 
 Row = dict[str, Any]
 
+MAX_DEPTH = 20
+"""Undocumented fields nested deeper than this are kept as JSON text; dlt's own limit is 254."""
+
 REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
 
 
@@ -43,7 +46,7 @@ class Mapped:
 
     def reject(self, column: str, value: object, reason: str) -> None:
         """Note that `value` is left out of `column`."""
-        raw = self.text(json.dumps(value, ensure_ascii=False, default=str))
+        raw = self.text(_json(value))
         self.rejected.append({"column_name": column, "reason": reason, "raw": raw})
 
     def text(self, value: str) -> str:
@@ -70,7 +73,9 @@ Convert = Callable[[Mapped, str, Any], Any]
 def _text(mapped: Mapped, column: str, value: Any) -> str:
     if isinstance(value, str):
         return mapped.text(value)
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
         return str(value)
     raise Misfit(f"{_kind(value)} where text is documented")
 
@@ -78,7 +83,7 @@ def _text(mapped: Mapped, column: str, value: Any) -> str:
 def _text_or_json(mapped: Mapped, column: str, value: Any) -> str:
     """Structured messages are documented as JSON inside a text; an object says the same."""
     if isinstance(value, dict | list):
-        return mapped.text(json.dumps(value, ensure_ascii=False))
+        return mapped.text(_json(value))
     return _text(mapped, column, value)
 
 
@@ -137,6 +142,8 @@ def _bigint(mapped: Mapped, column: str, value: Any) -> int | None:
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 # Seconds until the year 5138; larger numbers can only be milli-, micro- or nanoseconds.
 _EPOCH_UNITS = ((1e11, 1_000_000), (1e14, 1_000), (1e17, 1))
+# Digits of seconds, milli-, micro- and nanoseconds; 14 would be a compact date.
+_EPOCH_TEXT = re.compile("[0-9]{9,10}|[0-9]{12,13}|[0-9]{16}|[0-9]{19}")
 
 
 def parse_timestamp(value: object) -> datetime:
@@ -147,16 +154,18 @@ def parse_timestamp(value: object) -> datetime:
     Raises:
         Misfit: it is neither, or outside the years 1 to 9999 in UTC.
     """
-    if isinstance(value, str) and re.fullmatch(r"[0-9]{9,19}", value):
-        value = int(value)
+    if isinstance(value, str):
+        value = value.strip()
+        value = int(value) if _EPOCH_TEXT.fullmatch(value) else value
     try:
+        # pendulum takes a time without a date for one of today.
         if isinstance(value, str) and re.match(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
-            parsed = pendulum.parse(value.strip(), tz="UTC")
+            parsed = pendulum.parse(value, tz="UTC")
             if isinstance(parsed, datetime):
                 return datetime.fromisoformat(parsed.isoformat()).astimezone(timezone.utc)
         if isinstance(value, int | float) and not isinstance(value, bool):
             return _from_epoch(value)
-    except (ValueError, OverflowError):
+    except (ValueError, OverflowError, TypeError):  # pendulum raises all three
         pass
     raise Misfit(f"{_kind(value)} that is no time between the years 1 and 9999")
 
@@ -330,6 +339,13 @@ def rejected_rows(
         }
 
 
+def _json(value: object) -> str:
+    try:
+        return json.dumps(value, ensure_ascii=False, default=str)
+    except RecursionError:
+        return '"nested too deeply to be written"'
+
+
 def _digest(parts: list[Any]) -> str:
     text = json.dumps(parts, ensure_ascii=True, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:32]
@@ -365,34 +381,37 @@ def _take(rest: Row, names: tuple[str, ...]) -> Any:
         value = rest.get(name)
         if taken is None:
             taken = value
-        if value is None or value == taken:
+        # By repr, because to Python 1 is True, and NaN is not itself.
+        if value is None or repr(value) == repr(taken):
             rest.pop(name, None)
     return taken
 
 
-def _undocumented(mapped: Mapped, fields: Row, taken: set[str]) -> Row:
+def _undocumented(mapped: Mapped, fields: Row, taken: set[str], depth: int = 0) -> Row:
     kept: Row = {}
-    for key, value in fields.items():
-        name = column_name(key)
+    names = {key: column_name(key) for key in fields}
+    # Of two keys that meet in one name, the one that is the name keeps it, in every row.
+    for key in sorted(fields, key=lambda key: names[key] != key):
+        name = names[key]
         while name in taken or name in kept:
-            name = f"api_{name}"
-        kept[name] = _plain(mapped, value)
+            name = f"api_{name.lstrip('_')}"
+        kept[name] = _plain(mapped, fields[key], depth)
     return kept
 
 
-def _plain(mapped: Mapped, value: Any) -> Any:
+def _plain(mapped: Mapped, value: Any, depth: int = 0) -> Any:
     """A JSON value that every warehouse can hold."""
     if isinstance(value, str):
         return mapped.text(value)
+    if isinstance(value, dict | list) and depth == MAX_DEPTH:
+        return mapped.text(_json(value))
     if isinstance(value, dict):
-        return _undocumented(mapped, value, set())
+        return _undocumented(mapped, value, set(), depth + 1)
     if isinstance(value, list):
-        return [_plain(mapped, element) for element in value]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    if isinstance(value, int) and not -(2**63) <= value < 2**63:
-        return str(value)
-    return value
+        return [_plain(mapped, element, depth + 1) for element in value]
+    too_big = isinstance(value, int) and not -(2**63) <= value < 2**63
+    no_number = isinstance(value, float) and not math.isfinite(value)
+    return str(value) if too_big or no_number else value
 
 
 def column_name(key: str) -> str:

@@ -42,7 +42,8 @@ class Walk:
     seen: set[str] = field(default_factory=set)
     first_total: int | None = None
     total: int | None = None
-    shrunk: bool = False
+    disturbed: bool = False
+    """Whether the count has changed in a way that rows pushed over a border do not explain."""
     _copies: Counter[str] = field(default_factory=Counter)
     _border: Sequence[Key] = ()
 
@@ -54,9 +55,10 @@ class Walk:
         """
         grown = self._note_total(page.total)
         repeated = self._overlap(keys, grown)
+        self.disturbed = self.disturbed or grown != repeated
         ids = [None] * repeated + [self._enter(key) for key in keys[repeated:]]
         self._border = keys
-        if page.more and not grown and not any(ids):
+        if page.more and grown <= 0 and not any(ids):
             raise Inconsistent(
                 "the API hands out the same rows again and says that more follow: "
                 "it repeats a page; run again later"
@@ -68,9 +70,8 @@ class Walk:
         grown = (total or 0) - (self.total or 0) if self.total is not None else 0
         if self.first_total is None:
             self.first_total = total
-        self.shrunk = self.shrunk or grown < 0
         self.total = total
-        return max(grown, 0)
+        return grown
 
     def _overlap(self, keys: Sequence[Key], grown: int) -> int:
         """How many rows at the head of the page are the last page's tail, pushed over the border.
@@ -95,11 +96,11 @@ class Walk:
 
     @property
     def adds_up(self) -> bool:
-        """Whether a pass to the end saw every row that the API counted."""
-        if self.first_total is None or self.total is None:
-            return not self.shrunk
-        # Rows that arrive during the pass are on pages behind it; the next sync reads them.
-        return not self.shrunk and self.first_total <= len(self.seen) <= self.total
+        """Whether a pass to the end saw every row that the API counted when it began.
+
+        Rows that arrived since are on pages that were read before; the next sync reads them.
+        """
+        return not self.disturbed and self.first_total in (None, len(self.seen))
 
 
 class Cursor(NamedTuple):
@@ -203,7 +204,7 @@ def _pass(task: Task, reading: Reading) -> bool:
             may_stop = _explained(task.cursor, walk, reading)
             if may_stop:
                 break
-    if walk.shrunk or not (page.more or walk.adds_up):
+    if walk.disturbed or not (page.more or walk.adds_up):
         return False
     if not page.more:
         reading.rescanned_at = reading.synced_at

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import duckdb
 
-from flowiq_source.sandbox import RateLimit, Sandbox
+from flowiq_source.sandbox import Sandbox
 
 HOME = Path(".demo")
 DATABASE = HOME / "flowiq_demo.duckdb"
@@ -43,7 +43,7 @@ def main() -> None:
     """Run the demo."""
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir()
-    with Sandbox(rate_limit=RateLimit()) as sandbox:
+    with Sandbox() as sandbox:
         print(f"A FlowIQ sandbox listens on {sandbox.url}; its people and texts are invented.\n")
         _sync("First sync", sandbox)
         sandbox.world.advance(timedelta(days=1))

@@ -10,7 +10,11 @@ import traceback
 from typing import Any
 
 import dlt
-from dlt.common.configuration.exceptions import ConfigFieldMissingException
+from dlt.common.configuration.exceptions import (
+    ConfigFieldMissingException,
+    ConfigValueCannotBeCoercedException,
+)
+from dlt.common.destination.exceptions import UnknownDestinationModule
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from flowiq_source import FlowiqError, flowiq_source, sync
@@ -54,25 +58,33 @@ def _given(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _report(error: BaseException) -> int:
-    for cause in _causes(error):
-        if isinstance(cause, FlowiqError):
-            print(f"flowiq: {cause}", file=sys.stderr)
-            return cause.exit_status
-        if isinstance(cause, ConfigFieldMissingException):
-            print(f"flowiq: {_missing(cause)}", file=sys.stderr)
-            return 2
-    step = f"the {error.step} step failed" if isinstance(error, PipelineStepFailed) else "failed"
-    kind = type([*_causes(error)][-1]).__name__
-    print(f"flowiq: {step} with {kind}: run again, with --debug to see where", file=sys.stderr)
-    return 1
+    """Say in one line what happened; the exit status."""
+    status, text = _diagnosis(error)
+    print(f"flowiq: {text}", file=sys.stderr)
+    return status
 
 
-def _missing(error: ConfigFieldMissingException) -> str:
-    names = ", ".join(error.fields)
-    return (
-        f"{names} is not set: put it into .dlt/secrets.toml (see .dlt/secrets.toml.example) or "
-        f"into the environment, e.g. SOURCES__FLOWIQ__BEARER_TOKEN"
-    )
+def _diagnosis(error: BaseException) -> tuple[int, str]:
+    causes = _causes(error)
+    for cause in causes:
+        match cause:
+            case FlowiqError():
+                return cause.exit_status, str(cause)
+            case ConfigFieldMissingException():
+                return 2, (
+                    f"{', '.join(cause.fields)} is not set: put it into .dlt/secrets.toml (see "
+                    ".dlt/secrets.toml.example) or the environment (SOURCES__FLOWIQ__BEARER_TOKEN)"
+                )
+            case ConfigValueCannotBeCoercedException():
+                return (
+                    2,
+                    f"the value of {cause.field_name} has the wrong type: expected {cause.hint}",
+                )
+            case UnknownDestinationModule():
+                return 2, f"dlt knows no destination {cause.ref}: check destination_type"
+    # Another message might quote a row or a connection string: only its kind is said.
+    step = f"the {error.step} step" if isinstance(error, PipelineStepFailed) else "the run"
+    return 1, f"{step} failed with {type(causes[-1]).__name__}: --debug shows where"
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:

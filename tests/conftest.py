@@ -2,7 +2,7 @@
 
 import logging
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -37,7 +37,7 @@ def clean_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def sandbox() -> Iterator[Sandbox]:
     """An API in the reference dialect over an empty world."""
-    with Sandbox(World(contacts=0)) as running:
+    with Sandbox(World(contacts=0), limited=False) as running:
         yield running
 
 
@@ -93,8 +93,17 @@ class Warehouse:
 
     def query(self, sql: str) -> Rows:
         """The rows of a query."""
-        with duckdb.connect(str(self.file), config={"TimeZone": "UTC"}) as connection:
+        with duckdb.connect(str(self.file)) as connection:
             return connection.execute(sql).fetchall()
+
+    def table(self, name: str, without: Collection[str] = ()) -> list[dict[str, Any]]:
+        """All rows of a table, sorted."""
+        with duckdb.connect(str(self.file)) as connection:
+            cursor = connection.execute(f"SELECT * FROM flowiq.{name} ORDER BY ALL")
+            names = [column[0] for column in cursor.description or []]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        kept = [{k: v for k, v in row.items() if k not in without} for row in rows]
+        return sorted(kept, key=repr)
 
     def one(self, sql: str) -> Any:
         """The one value of a query."""

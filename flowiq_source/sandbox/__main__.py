@@ -3,7 +3,7 @@
 import argparse
 import threading
 
-from flowiq_source.sandbox import RateLimit, Sandbox, World
+from flowiq_source.sandbox import Sandbox, World
 from flowiq_source.sandbox.dialects import DIALECTS
 
 
@@ -15,9 +15,7 @@ def main() -> None:
     parser.add_argument("--dialect", choices=DIALECTS, default="reference")
     options = parser.parse_args()
     world = World(options.contacts)
-    with Sandbox(
-        world, dialect=options.dialect, port=options.port, rate_limit=RateLimit()
-    ) as sandbox:
+    with Sandbox(world, dialect=options.dialect, port=options.port) as sandbox:
         print(f"A FlowIQ sandbox with {options.contacts} contacts. In another terminal:\n")
         print(f"  export SOURCES__FLOWIQ__BASE_URL={sandbox.url}")
         print(f"  export SOURCES__FLOWIQ__BEARER_TOKEN={sandbox.token}")

@@ -5,10 +5,11 @@ Source: quick start, API reference and OpenAPI file; where they differ, `dialect
 
 import json
 import re
+import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -78,10 +79,20 @@ class RateLimit:
         }
 
 
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        # A client that stops waiting is part of the play.
+        if not isinstance(sys.exc_info()[1], ConnectionError):
+            super().handle_error(request, client_address)
+
+
 class Sandbox:
     """The server, in a thread of its own: `with Sandbox() as sandbox: sandbox.url`.
 
-    `tenant_required` False is the reference's newest examples, which send no tenant. `requests`
+    Unless it is `limited`, it lets every request through. `tenant_required`
+    False is the reference's newest examples, which send no tenant. `requests`
     holds the parameters of every request that came.
     """
 
@@ -94,22 +105,21 @@ class Sandbox:
         token: str = TOKEN,
         tenant: str = TENANT,
         tenant_required: bool = True,
-        rate_limit: RateLimit | None = None,
+        limited: bool = True,
     ) -> None:
         self.world = world or World()
         self.dialect = dialect
         self.token, self.tenant, self.tenant_required = token, tenant, tenant_required
         self.other_tenants = {"another-organisation"}
-        self.rate_limit = rate_limit
+        self.rate_limit = RateLimit() if limited else None
         self.intercept: Intercept | None = None
         self.requests: list[Params] = []
         self._lock = threading.Lock()
-        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
-        self._server.daemon_threads = True
+        self._server = _Server(("127.0.0.1", port), self._handler())
         self.url = f"http://127.0.0.1:{self._server.server_port}"
 
     def __enter__(self) -> "Sandbox":
-        threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def __exit__(
@@ -137,14 +147,15 @@ class Sandbox:
 
             def do_POST(self) -> None:
                 url = urlsplit(self.path)
+                self.rfile.read(int(self.headers.get("Content-Length", 0)))
                 self._send(sandbox.control(url.path, dict(parse_qsl(url.query))))
 
             def _send(self, reply: Reply) -> None:
                 if reply.delay_s:
                     time.sleep(reply.delay_s)
                 if reply.status:
-                    self.send_response(reply.status)
-                    for name, value in reply.headers.items():
+                    self.send_response_only(reply.status)
+                    for name, value in ({"Date": self.date_time_string()} | reply.headers).items():
                         self.send_header(name, value)
                     self.send_header("Content-Length", str(len(reply.body)))
                     self.end_headers()
@@ -158,10 +169,11 @@ class Sandbox:
 
     def control(self, path: str, params: Params) -> Reply:
         """`POST /sandbox/advance?hours=24` moves the clock; the real API has no such thing."""
-        if path != "/sandbox/advance" or not re.fullmatch(r"[0-9.]+", params.get("hours", "")):
+        hours = params.get("hours", "")
+        if path != "/sandbox/advance" or not re.fullmatch(r"[0-9]{1,6}(\.[0-9]+)?", hours):
             return reply_json(404, {"success": False, "error": "POST /sandbox/advance?hours=24"})
         with self._lock:
-            self.world.advance(timedelta(hours=float(params["hours"])))
+            self.world.advance(timedelta(hours=float(hours)))
             return reply_json(200, {"success": True, "now": self.world.now.isoformat()})
 
     def answer(self, path: str, params: Params, authorization: str) -> Reply:
@@ -177,8 +189,7 @@ class Sandbox:
                 )
             except Refusal as refusal:
                 reply = refusal.reply
-            reply.headers = headers | reply.headers
-            return reply
+            return replace(reply, headers=headers | reply.headers)
 
     def _route(self, path: str, params: Params, authorization: str) -> Reply:
         if path != "/conversations":
@@ -215,7 +226,7 @@ class Sandbox:
 
     def _contacts(self, params: Params) -> Reply:
         word = params.get("search", "").lower()
-        digits = _digits(word)
+        digits = "" if re.search(r"[^\W\d_]", word) else _digits(word)
         found = [
             contact
             for contact in self.world.contacts
@@ -311,7 +322,7 @@ def _paging(params: Params, default: int) -> tuple[int, int]:
 
 def _integer(params: Params, name: str, default: int, most: int) -> int:
     text = params.get(name, str(default))
-    if not text.isdigit() or not 1 <= int(text) <= most:
+    if not re.fullmatch("[0-9]{1,10}", text) or not 1 <= int(text) <= most:
         raise Refusal(400, f"Invalid {name}", f"{name} must be a number from 1 to {most}")
     return int(text)
 

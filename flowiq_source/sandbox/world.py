@@ -4,6 +4,7 @@ Everything follows from the seed, so two worlds with the same seed and clock are
 people, numbers and texts are made up.
 """
 
+import itertools
 import uuid
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -35,10 +36,12 @@ _ANSWERS = [
     '{{"header": "Your order", "body": "#{order} is on its way", "buttons": ["Track", "Help"]}}',
 ]
 _TRANSCRIPTION = "Hi, I wanted to ask whether you could deliver a bit later today"
+_OUR_SENDERS = ["bot-whatsapp"] * 4 + ["human-whatsapp"] * 4 + ["system"]
 _AGENTS = [str(uuid.UUID(int=Random(name).getrandbits(128), version=4)) for name in "ab"]
 
 
-@dataclass
+# Two that look alike are still two: deletion must hit the one that is meant.
+@dataclass(eq=False)
 class Message:
     """One message; `changes` are fields that get another value at a later time."""
 
@@ -62,7 +65,7 @@ class Message:
             setattr(self, name, value)
 
 
-@dataclass
+@dataclass(eq=False)
 class Contact:
     """One contact and every message that will ever be exchanged up to the world's horizon."""
 
@@ -74,6 +77,10 @@ class Contact:
     tags: list[str] | None = None
     bot_status: str | None = "active"
     archived: bool | None = False
+    busy: bool = False
+    """Whether the contact writes on most days."""
+    added: bool = False
+    """Whether it was added by hand; then it writes nothing by itself."""
     messages: list[Message] = field(default_factory=list)
 
     def history(self, now: datetime) -> list[Message]:
@@ -98,6 +105,7 @@ class World:
         self.seed = seed
         self.now = now
         self.orders = {"1234567890": "4275"}
+        self._added = itertools.count()
         self._planned: list[Contact] = [self._contact(n) for n in range(contacts)]
         self._horizon = now - HISTORY
         self.advance(timedelta(0))
@@ -119,8 +127,8 @@ class World:
         """Move the clock: messages arrive, are read, transcribed and reacted to."""
         self.now += by
         while self._horizon <= self.now:
-            for n, contact in enumerate(self._planned):
-                contact.messages.extend(self._day(n, contact, self._horizon))
+            for contact in self._planned:
+                contact.messages.extend(self._day(contact, self._horizon))
             self._horizon += _DAY
         for contact in self._planned:
             for message in contact.messages:
@@ -131,7 +139,7 @@ class World:
         contact = Contact(
             id=str(uuid.UUID(int=Random(f"{self.seed}/{number}").getrandbits(128), version=4)),
             number=number,
-            **{"full_name": "Added Contact", "created_at": self.now, **fields},
+            **{"full_name": "Added Contact", "created_at": self.now, "added": True, **fields},
         )
         self._planned.append(contact)
         return contact
@@ -143,7 +151,7 @@ class World:
     def add_message(self, contact: Contact, at: datetime | None = None, **fields: Any) -> Message:
         """A message at a time, now if none is given, however late it arrives."""
         message = Message(
-            id=_wamid(f"{self.seed}/{contact.number}/added/{len(contact.messages)}"),
+            id=_wamid(f"{self.seed}/{contact.number}/added/{next(self._added)}"),
             at=at or self.now,
             **{"sender": "user-whatsapp", "content": "Hello", "status": "read", **fields},
         )
@@ -168,12 +176,13 @@ class World:
             tags=[None, [], ["customer"], ["customer", "premium"]][n % 4],
             bot_status=["active", "paused", None][n % 3],
             archived=n % 5 == 4,
+            busy=n % 4 == 0,
         )
 
-    def _day(self, n: int, contact: Contact, day: datetime) -> Iterator[Message]:
-        """A day's messages: some contacts write often, most rarely."""
-        random = Random(f"{self.seed}/day/{n}/{day.date()}")
-        if random.random() > (0.9 if n % 4 == 0 else 0.25):
+    def _day(self, contact: Contact, day: datetime) -> Iterator[Message]:
+        """A day's messages; contacts that were added by hand write none by themselves."""
+        random = Random(f"{self.seed}/day/{contact.number}/{day.date()}")
+        if random.random() > (0.9 if contact.busy else 0.25) or contact.added:
             return
         at = day + timedelta(seconds=random.randrange(32_400))
         for turn in range(random.randrange(1, 4)):
@@ -184,15 +193,19 @@ class World:
     def _message(self, random: Random, contact: Contact, at: datetime, turn: int) -> Message:
         ours = turn % 2 == 1
         order = random.randrange(4200, 4300)
-        sender = random.choice(["bot-whatsapp", "human-whatsapp"]) if ours else "user-whatsapp"
+        sender = random.choice(_OUR_SENDERS) if ours else "user-whatsapp"
         message = Message(
             id=_wamid(f"{self.seed}/{contact.number}/{at.isoformat()}/{turn}"),
             at=at,
             sender=sender,
             content=random.choice(_ANSWERS if ours else _QUESTIONS).format(order=order),
             status="sent" if ours else "read",
-            assignee=random.choice(_AGENTS) if sender == "human-whatsapp" else None,
         )
+        if message.content.startswith("{"):
+            message.media_type = "interactive"
+        if sender == "human-whatsapp":
+            assigned_at = message.at + timedelta(minutes=random.randrange(1, 600))
+            message.changes.append((assigned_at, "assignee", random.choice(_AGENTS)))
         if ours:
             _deliver(random, message)
             _maybe_react(random, message, contact.number)

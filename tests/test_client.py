@@ -1,0 +1,321 @@
+"""What the client makes of every kind of answer, over real HTTP; waits are noted, not slept."""
+
+import json
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from email.utils import formatdate
+from typing import Any
+
+import pytest
+
+from flowiq_source import errors
+from flowiq_source.client import FlowiqClient, Meter, Page
+from flowiq_source.sandbox import Contact, RateLimit, Reply, Sandbox, reply_json
+from flowiq_source.settings import Settings
+from tests.conftest import Warehouse
+from tests.test_incremental import expected, loaded, write
+
+OK = {"currentPage": 1, "totalPages": 1, "totalContacts": 0, "hasNextPage": False}
+
+
+@pytest.fixture
+def waits() -> list[float]:
+    """How long the client would have slept."""
+    return []
+
+
+@pytest.fixture
+def client(sandbox: Sandbox, waits: list[float]) -> FlowiqClient:
+    """A client of the sandbox that gives up on a silent server after a quarter of a second."""
+    settings = Settings(sandbox.token, sandbox.tenant, sandbox.url)
+    return FlowiqClient(settings, sleep=waits.append, timeout_s=(0.25, 0.25))
+
+
+def answering(sandbox: Sandbox, *replies: Reply) -> None:
+    """Give these answers first, and then the sandbox's own."""
+    pending = list(replies)
+    sandbox.intercept = lambda params: pending.pop(0) if pending else None
+
+
+def listing(client: FlowiqClient, **settings: Any) -> Page:
+    """The first page of contacts, as `client` or one with other settings sees it."""
+    if settings:
+        client = FlowiqClient(replace(client.settings, **settings), client.sleep, client.timeout_s)
+    return client.contacts(1, Meter())
+
+
+def page(**changes: Any) -> Reply:
+    """An answer to a listing with something changed, or left out where the change is None."""
+    body = {"success": True, "contacts": [], "pagination": OK, "count": 0} | changes
+    return reply_json(200, {name: value for name, value in body.items() if value is not None})
+
+
+PERMANENT: dict[str, tuple[dict[str, Any], type[errors.FlowiqError], str]] = {
+    "a wrong token": ({"bearer_token": "fiq_wrong"}, errors.CredentialsError, "HTTP 401"),
+    "another tenant": ({"tenant_id": "another-organisation"}, errors.CredentialsError, "401"),
+    "an unknown organisation": ({"tenant_id": "nobody"}, errors.UnknownOrganisation, "tenant_id"),
+    "no tenant": ({"tenant_id": None}, errors.ConfigurationError, "set sources.flowiq.tenant_id"),
+}
+
+
+@pytest.mark.parametrize("case", PERMANENT)
+def test_wrong_settings_are_named_and_not_tried_again(
+    sandbox: Sandbox, client: FlowiqClient, waits: list[float], case: str
+) -> None:
+    """One request, exit status 2, and the setting to look at."""
+    settings, kind, says = PERMANENT[case]
+    with pytest.raises(kind, match=says) as caught:
+        listing(client, **settings)
+    assert caught.value.exit_status == 2
+    assert waits == []
+    assert len(sandbox.requests) == 1
+
+
+@pytest.mark.parametrize(
+    ("status", "kind"), [(400, errors.BadRequest), (403, errors.CredentialsError)]
+)
+def test_other_permanent_answers_are_not_tried_again(
+    sandbox: Sandbox, client: FlowiqClient, status: int, kind: type[Exception]
+) -> None:
+    """400 and 403 stay what they are."""
+    answering(sandbox, reply_json(status, {"success": False, "error": "No"}))
+    with pytest.raises(kind, match=f"HTTP {status}"):
+        listing(client)
+    assert len(sandbox.requests) == 1
+
+
+HTML = Reply(200, b"<html>Please log in to the hotel's network</html>")
+PASSING = {
+    "429": reply_json(429, {"success": False, "error": "Too many requests"}),
+    "500": reply_json(500, {"success": False, "error": "Internal server error"}),
+    "502 with HTML": Reply(502, b"<html>Bad Gateway</html>"),
+    "503": Reply(503, b""),
+    "a reset before the answer": Reply(0, b""),
+    "a reset in the body": Reply(200, page().body, cut_at=20),
+    "silence": Reply(200, page().body, delay_s=0.6),
+    "HTML with 200": HTML,
+    "broken JSON": Reply(200, page().body[:-9]),
+    "a JSON list": Reply(200, b"[]"),
+    "success: false with 200": page(success=False),
+    "no rows": page(contacts=None),
+    "rows that are no list": page(contacts={}),
+    "no pagination": page(pagination=None),
+    "no word of a next page": page(pagination={"currentPage": 1}),
+    "another page": page(pagination=OK | {"currentPage": 7}),
+    "404 from something else": Reply(404, b"<html>Not Found</html>"),
+}
+
+
+@pytest.mark.parametrize("case", PASSING)
+def test_a_passing_fault_is_tried_again(
+    sandbox: Sandbox, client: FlowiqClient, waits: list[float], case: str
+) -> None:
+    """And the page comes through, each try counted."""
+    sandbox.world.add_contact("27820000001")
+    answering(sandbox, PASSING[case])
+    meter = Meter()
+    assert len(client.contacts(1, meter).rows) == 1
+    assert meter.requests == len(sandbox.requests) == 2
+    assert len(waits) == 1
+
+
+@pytest.mark.parametrize("case", PASSING)
+def test_a_lasting_fault_ends_in_one_clear_line(
+    sandbox: Sandbox, client: FlowiqClient, waits: list[float], case: str
+) -> None:
+    """What was tried, what came back, what to do; after a bounded number of tries."""
+    sandbox.intercept = lambda params: PASSING[case]
+    with pytest.raises(errors.FlowiqError) as caught:
+        listing(client)
+    said = str(caught.value)
+    assert said.startswith("listing contacts, page 1: ")
+    assert "\n" not in said
+    assert "hotel" not in said
+    assert caught.value.__context__ is None
+    assert caught.value.exit_status == 1
+    assert 2 <= len(waits) < 20
+
+
+def test_waiting_outlasts_a_rate_limit_window(
+    sandbox: Sandbox, client: FlowiqClient, waits: list[float]
+) -> None:
+    """429s without any hint are waited out for minutes before the request fails."""
+    sandbox.intercept = lambda params: PASSING["429"]
+    with pytest.raises(errors.RateLimited):
+        listing(client)
+    assert 180 < sum(waits) < 600
+
+
+NOW = 1_800_000_000
+HINTS: dict[str, tuple[dict[str, str], float]] = {
+    "seconds": ({"Retry-After": "7"}, 7),
+    "a date": ({"Retry-After": formatdate(NOW + 42, usegmt=True)}, 42),
+    "only the reset": ({"X-RateLimit-Reset": str(NOW + 33), "X-RateLimit-Remaining": "0"}, 33),
+    "a reset in the past": ({"X-RateLimit-Reset": str(NOW - 5), "X-RateLimit-Remaining": "0"}, 0),
+}
+
+
+@pytest.mark.parametrize("case", HINTS)
+def test_the_servers_own_hint_decides_the_wait(
+    sandbox: Sandbox, client: FlowiqClient, waits: list[float], case: str
+) -> None:
+    """Measured on the server's clock, whatever ours says, with a second of jitter at most."""
+    headers, wait_s = HINTS[case]
+    headers = headers | {"Date": formatdate(NOW, usegmt=True)}
+    answering(sandbox, Reply(429, PASSING["429"].body, headers))
+    listing(client)
+    assert wait_s <= waits[0] <= wait_s + 1
+
+
+def test_the_documented_rate_limit_is_lived_with(warehouse: Warehouse, sandbox: Sandbox) -> None:
+    """A sync of more conversations than one burst allows waits as told and reads them all."""
+    now = [float(NOW)]
+    sandbox.rate_limit = RateLimit(clock=lambda: now[0])
+    for n in range(200):
+        write(sandbox, sandbox.world.add_contact(f"2782{n:07d}"), 1)
+    lock = threading.Lock()
+
+    def sleep(seconds: float) -> None:
+        warehouse.waits.append(seconds)
+        with lock:
+            now[0] += seconds
+
+    summary = warehouse.sync_with(sandbox, sleep=sleep)
+    assert summary.complete
+    assert summary.read == 200
+    assert warehouse.waits
+    assert loaded(warehouse) == expected(sandbox)
+
+
+def test_a_page_that_repeats_for_ever_ends(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact
+) -> None:
+    """The conversation fails with a reason, and the sync goes on."""
+    write(sandbox, alice, 3)
+
+    def intercept(params: dict[str, str]) -> Reply | None:
+        if params["action"] == "contacts":
+            return None
+        rows = [{"id": "same", "content": "again", "timestamp": "2026-01-01T00:00:00Z"}]
+        pagination = {"currentPage": int(params["page"]), "totalPages": 10**6}
+        pagination |= {"totalMessages": 10**8, "hasNextPage": True}
+        return reply_json(200, {"success": True, "messages": rows, "pagination": pagination})
+
+    sandbox.intercept = intercept
+    summary = warehouse.sync(sandbox)
+    assert summary.failed == 1
+    assert len(sandbox.requests) < 10
+    assert "repeats a page" in warehouse.one("SELECT error FROM flowiq.conversations")
+
+
+def test_a_count_that_never_comes_true_is_a_failure(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact
+) -> None:
+    """Nothing is lost silently: the rows load, the conversation says what is missing."""
+
+    def intercept(params: dict[str, str]) -> Reply | None:
+        if params["action"] == "contacts":
+            return None
+        rows = [{"id": "one", "content": "here", "timestamp": "2026-01-01T00:00:00Z"}]
+        pagination = OK | {"totalMessages": 2}
+        return reply_json(200, {"success": True, "messages": rows, "pagination": pagination})
+
+    sandbox.intercept = intercept
+    assert warehouse.sync(sandbox).failed == 1
+    error = warehouse.one("SELECT error FROM flowiq.conversations")
+    assert "counts 2 messages and handed out 1" in error
+    assert warehouse.one("SELECT count(*) FROM flowiq.messages") == 1
+
+
+def test_an_api_without_a_count_is_read_to_the_end_each_time(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact
+) -> None:
+    """The OpenAPI file does not promise totalMessages."""
+    write(sandbox, alice, 250)
+    real = sandbox._messages
+
+    def without_total(params: dict[str, str]) -> Reply:
+        answer = json.loads(real(params).body)
+        del answer["pagination"]["totalMessages"]
+        return reply_json(200, answer)
+
+    sandbox.intercept = lambda params: (
+        without_total(params) if params["action"] == "conversation-messages" else None
+    )
+    for _ in range(2):
+        assert warehouse.sync(sandbox).complete
+        assert len(sandbox.requests) == 1 + 3
+    assert loaded(warehouse) == expected(sandbox)
+
+
+@pytest.fixture
+def nobody() -> Iterator[str]:
+    """A port on which nothing listens."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        yield f"http://127.0.0.1:{taken.getsockname()[1]}"
+
+
+def test_no_connection_says_where_to_look(client: FlowiqClient, nobody: str) -> None:
+    """Neither a URL nor a query in the text."""
+    with pytest.raises(errors.Unreachable, match="no connection: check the network") as caught:
+        listing(client, base_url=nobody)
+    assert "127.0.0.1" not in str(caught.value)
+
+
+def test_a_name_that_does_not_resolve_says_where_to_look(client: FlowiqClient) -> None:
+    """`.invalid` is reserved for names that never resolve."""
+    with pytest.raises(
+        errors.Unreachable, match=r"check the network and sources\.flowiq\.base_url"
+    ):
+        listing(client, base_url="https://flowiq.invalid")
+
+
+def test_a_server_without_a_trusted_certificate_is_not_tried_again(
+    sandbox: Sandbox, client: FlowiqClient, waits: list[float]
+) -> None:
+    """TLS against a plain HTTP port fails in the handshake."""
+    with pytest.raises(errors.FlowiqError, match="certificate is not trusted"):
+        listing(client, base_url=sandbox.url.replace("http:", "https:"))
+    assert waits == []
+
+
+def test_a_redirect_is_not_followed(sandbox: Sandbox, client: FlowiqClient) -> None:
+    """The token stays with the configured host."""
+    target = f"{sandbox.url}/elsewhere"
+    sandbox.intercept = lambda params: Reply(302, b"", {"Location": target})
+    with pytest.raises(errors.NotFlowiq, match="HTTP 302"):
+        listing(client)
+    assert all(request.get("action") == "contacts" for request in sandbox.requests)
+
+
+def test_a_netrc_entry_does_not_replace_the_token(
+    client: FlowiqClient, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The requests library would prefer it to a plain header."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login somebody password else\n")
+    netrc.chmod(0o600)
+    monkeypatch.setenv("NETRC", str(netrc))
+    assert listing(client).rows == []
+
+
+def test_thirty_percent_of_requests_may_fail(
+    warehouse: Warehouse, sandbox: Sandbox, all_logs: Callable[[], str]
+) -> None:
+    """Every fault in turn, and the warehouse still ends equal to the API."""
+    for n in range(20):
+        write(sandbox, sandbox.world.add_contact(f"2782{n:07d}"), 60 * (n % 4))
+    faults = [fault for name, fault in PASSING.items() if name != "silence"]
+    count = iter(range(10**6))
+    sandbox.intercept = lambda params: (
+        faults[n // 10 * 3 % len(faults)] if (n := next(count)) % 10 < 3 else None
+    )
+    for _ in range(2):
+        summary = warehouse.sync_with(sandbox)
+        assert summary.complete
+        assert summary.requests == len(sandbox.requests)
+    assert loaded(warehouse) == expected(sandbox)
+    assert sandbox.token not in all_logs()

@@ -1,0 +1,413 @@
+"""What each sync asks and writes, sync after sync."""
+
+from collections import Counter
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from typing import Any
+
+import pytest
+
+from flowiq_source.sandbox import Contact, Reply, Sandbox, World
+from flowiq_source.sandbox.dialects import DIALECTS
+from tests.conftest import Warehouse
+
+JANUARY = datetime(2026, 1, 1, tzinfo=timezone.utc)
+HOUR = timedelta(hours=1)
+DAY = timedelta(days=1)
+
+
+def write(sandbox: Sandbox, contact: Contact, count: int, *, every: timedelta = HOUR) -> None:
+    """A history of `count` messages that ends at the sandbox's now, oldest first."""
+    for n in range(count):
+        at = sandbox.world.now - (count - 1 - n) * every
+        sandbox.world.add_message(contact, at, content=f"message {n}")
+
+
+def expected(sandbox: Sandbox) -> Counter[tuple[Any, ...]]:
+    """What the API would show to somebody who read everything now."""
+    return Counter(
+        (
+            contact.number,
+            message.at.replace(tzinfo=timezone.utc),
+            message.sender,
+            message.content,
+            message.status,
+            message.voice_transcription,
+            tuple((r["emoji"], r["sender"]) for r in message.reactions),
+        )
+        for contact in sandbox.world.contacts
+        for message in contact.history(sandbox.world.now)
+    )
+
+
+def loaded(warehouse: Warehouse) -> Counter[tuple[Any, ...]]:
+    """The same from the warehouse, as far as the API still has it."""
+    rows = warehouse.query(
+        """
+        SELECT m.whatsapp_id, m.timestamp, m.sender, m.content, m.status, m.voice_transcription,
+               list((r.emoji, r.sender) ORDER BY r._dlt_list_idx) FILTER (r.emoji IS NOT NULL)
+        FROM flowiq.messages m
+        LEFT JOIN flowiq.messages__reactions r ON r._dlt_parent_id = m._dlt_id
+        JOIN flowiq.conversations c USING (tenant_id, contact_id)
+        WHERE m.synced_at >= c.rescanned_at
+        GROUP BY m._dlt_id, 1, 2, 3, 4, 5, 6
+        """
+    )
+    return Counter((*row[:-1], tuple(row[-1] or ())) for row in rows)
+
+
+def message_requests(sandbox: Sandbox) -> int:
+    """How many pages of messages the last sync asked for."""
+    return sum(r["action"] == "conversation-messages" for r in sandbox.requests)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_every_dialect_loads_the_same_rows(warehouse: Warehouse, dialect: str) -> None:
+    """A sync, a day and another sync leave what the API shows, whatever words it uses."""
+    with Sandbox(World(contacts=12), dialect=dialect) as sandbox:
+        first = warehouse.sync(sandbox)
+        assert first.complete
+        assert loaded(warehouse) == expected(sandbox)
+        for _ in range(3):
+            sandbox.world.advance(DAY)
+            assert warehouse.sync(sandbox).complete
+        assert loaded(warehouse) == expected(sandbox)
+    assert warehouse.one("SELECT count(*) FROM flowiq.rejected_rows") == 0
+    names = {contact.full_name for contact in sandbox.world.contacts}
+    assert {name for (name,) in warehouse.query("SELECT full_name FROM flowiq.contacts")} == names
+
+
+def test_a_first_sync_asks_for_every_page_once(warehouse: Warehouse, sandbox: Sandbox) -> None:
+    """100 rows a page, and one page for a conversation without messages."""
+    for n, count in enumerate([0, 1, 100, 101, 250]):
+        write(sandbox, sandbox.world.add_contact(f"2782000000{n}"), count)
+    summary = warehouse.sync(sandbox)
+    assert message_requests(sandbox) == 1 + 1 + 1 + 2 + 3
+    assert summary.requests == len(sandbox.requests) == 1 + 8
+    assert all(request["limit"] == "100" for request in sandbox.requests)
+
+
+def test_a_second_sync_adds_nothing_and_asks_one_page_per_conversation(
+    warehouse: Warehouse, sandbox: Sandbox
+) -> None:
+    """Nothing new costs a request per conversation plus the pages of contacts."""
+    for n in range(120):
+        sandbox.world.add_contact(f"2782{n:07d}")
+    for contact in sandbox.world.contacts[:3]:
+        write(sandbox, contact, 250, every=3 * HOUR)
+    warehouse.sync(sandbox)
+
+    moving = {"synced_at", "rescanned_at", "requests", "_dlt_load_id", "_dlt_id"}
+
+    def content() -> list[list[dict[str, Any]]]:
+        names = ("contacts", "messages", "conversations", "rejected_rows")
+        return [warehouse.table(name, without=moving) for name in names]
+
+    before = content()
+    summary = warehouse.sync(sandbox)
+    assert message_requests(sandbox) == 120
+    assert summary.requests == len(sandbox.requests) == 120 + 2
+    assert summary.newer == 0
+    assert content() == before
+
+
+def test_changes_inside_the_lookback_arrive(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact
+) -> None:
+    """A status, a reaction, a transcription and an assignee on a page behind the first."""
+    write(sandbox, alice, 400)
+    warehouse.sync(sandbox)
+    old = alice.history(sandbox.world.now)[140]
+    assert sandbox.world.now - old.at < 7 * DAY
+    old.status, old.voice_transcription, old.assignee = "failed", "spoken words", "agent"
+    old.reactions = [{"emoji": "👍", "sender": alice.number}]
+    warehouse.sync(sandbox)
+    assert message_requests(sandbox) == 2
+    assert loaded(warehouse) == expected(sandbox)
+    assert warehouse.one("SELECT count(*) FROM flowiq.messages WHERE assignee = 'agent'") == 1
+
+
+def test_the_newest_hundred_are_refreshed_however_old(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact
+) -> None:
+    """The first page is paid for, so all of it is merged, the lookback notwithstanding."""
+    write(sandbox, alice, 150, every=10 * DAY)
+    warehouse.sync(sandbox)
+    alice.history(sandbox.world.now)[99].status = "failed"
+    warehouse.sync(sandbox)
+    assert message_requests(sandbox) == 1
+    assert warehouse.one("SELECT count(*) FROM flowiq.messages WHERE status = 'failed'") == 1
+
+
+def test_the_lookback_is_a_setting(warehouse: Warehouse, sandbox: Sandbox, alice: Contact) -> None:
+    """A longer one reads further, none reads one page."""
+    write(sandbox, alice, 400)
+    warehouse.sync(sandbox)
+    warehouse.sync(sandbox, lookback_days=10)
+    assert message_requests(sandbox) == 3
+    warehouse.sync(sandbox, lookback_days=0)
+    assert message_requests(sandbox) == 1
+
+
+def test_a_reaction_taken_back_disappears(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact
+) -> None:
+    """Child rows follow their message."""
+    message = sandbox.world.add_message(alice)
+    message.reactions = [{"emoji": "👍", "sender": "1"}, {"emoji": "❤️", "sender": "2"}]
+    warehouse.sync(sandbox)
+    assert warehouse.query(
+        "SELECT emoji, sender FROM flowiq.messages__reactions ORDER BY _dlt_list_idx"
+    ) == [("👍", "1"), ("❤️", "2")]
+    message.reactions = message.reactions[1:]
+    warehouse.sync(sandbox)
+    assert warehouse.query("SELECT emoji FROM flowiq.messages__reactions") == [("❤️",)]
+    message.reactions = []
+    warehouse.sync(sandbox)
+    assert warehouse.one("SELECT count(*) FROM flowiq.messages__reactions") == 0
+
+
+def test_a_late_message_with_an_old_time_arrives(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact
+) -> None:
+    """The API's count gives it away, and the conversation is read to its end in the same run."""
+    write(sandbox, alice, 350, every=DAY)
+    warehouse.sync(sandbox)
+    sandbox.world.add_message(alice, sandbox.world.now - 300 * DAY, content="late")
+    warehouse.sync(sandbox)
+    assert message_requests(sandbox) == 4
+    assert loaded(warehouse) == expected(sandbox)
+    warehouse.sync(sandbox)
+    assert message_requests(sandbox) == 1
+
+
+def test_a_deleted_message_is_recognisable(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact
+) -> None:
+    """Even when a new one arrives in its place: its synced_at is before the rescan."""
+    write(sandbox, alice, 250, every=DAY)
+    warehouse.sync(sandbox)
+    sandbox.world.delete_message(alice, alice.messages[3])
+    sandbox.world.advance(HOUR)
+    sandbox.world.add_message(alice, content="new")
+    warehouse.sync(sandbox)
+    gone = warehouse.query(
+        "SELECT content FROM flowiq.messages m JOIN flowiq.conversations c USING (contact_id) "
+        "WHERE m.synced_at < c.rescanned_at"
+    )
+    assert gone == [("message 3",)]
+    assert loaded(warehouse) == expected(sandbox)
+
+
+def test_the_newest_message_deleted_is_noticed(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact
+) -> None:
+    """The count at the cursor itself is checked too."""
+    write(sandbox, alice, 250, every=DAY)
+    warehouse.sync(sandbox)
+    sandbox.world.delete_message(alice, alice.messages[-1])
+    warehouse.sync(sandbox)
+    assert message_requests(sandbox) == 3
+    assert loaded(warehouse) == expected(sandbox)
+
+
+def test_a_new_contact_with_old_history_arrives_whole(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact
+) -> None:
+    """Another conversation's newer cursor hides nothing."""
+    write(sandbox, alice, 5)
+    warehouse.sync(sandbox)
+    bob = sandbox.world.add_contact("27820000002")
+    for n in range(230):
+        sandbox.world.add_message(bob, JANUARY - n * DAY)
+    warehouse.sync(sandbox)
+    assert (
+        warehouse.one(f"SELECT count(*) FROM flowiq.messages WHERE whatsapp_id = '{bob.number}'")
+        == 230
+    )
+
+
+def test_a_message_from_the_future_hides_nothing(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact
+) -> None:
+    """The cursor never passes the run's start, and the future message is counted once."""
+    write(sandbox, alice, 150, every=DAY)
+    future = datetime(2999, 1, 1, tzinfo=timezone.utc)
+    show_future(sandbox, alice, future)
+    warehouse.sync(sandbox)
+    warehouse.sync(sandbox)
+    assert message_requests(sandbox) == 1
+    now = datetime.now(timezone.utc)
+    sandbox.world.add_message(alice, now, content="after")
+    warehouse.sync(sandbox)
+    assert message_requests(sandbox) == 1
+    assert warehouse.one("SELECT count(*) FROM flowiq.messages") == 152
+    [[newest, _, _]] = cursors(warehouse).values()
+    assert newest <= datetime.now(timezone.utc).timestamp() * 1e6
+
+
+def show_future(sandbox: Sandbox, contact: Contact, at: datetime) -> None:
+    """Make the API show messages that are dated later than now."""
+    sandbox.world.add_message(contact, at, content="from the future")
+    sandbox.world.now = at
+
+
+def cursors(warehouse: Warehouse) -> dict[str, list[int]]:
+    """The cursors of the sandbox's tenant, by contact."""
+    state: dict[str, Any] = warehouse.pipeline.state["sources"]["flowiq"]["resources"]["messages"]
+    found: dict[str, list[int]] = state["cursors"]["sandbox"]
+    return found
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_equal_messages_in_one_second_are_both_kept(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact, dialect: str
+) -> None:
+    """Also where they have no ids, over syncs, and at the border of two pages."""
+    sandbox.dialect = dialect
+    write(sandbox, alice, 98)
+    start = alice.messages[0].at
+    for _ in range(4):
+        sandbox.world.add_message(alice, start, content="twin")
+    for _ in range(3):
+        assert warehouse.sync(sandbox).complete
+        assert loaded(warehouse) == expected(sandbox)
+        sandbox.world.advance(HOUR)
+        sandbox.world.add_message(alice, content="twin")
+        sandbox.world.add_message(alice, content="twin")
+    ids = warehouse.one("SELECT count(DISTINCT id) FROM flowiq.messages WHERE content = 'twin'")
+    assert ids == 4 + 2 + 2
+
+
+def during_the_walk(sandbox: Sandbox, page: int, change: Callable[[], object]) -> None:
+    """Do something to the conversation just before the page is answered, once."""
+    pending = [change]
+
+    def intercept(params: dict[str, str]) -> Reply | None:
+        if pending and params["action"] == "conversation-messages" and params["page"] == str(page):
+            pending.pop()()
+        return None
+
+    sandbox.intercept = intercept
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("page", [1, 2, 3])
+def test_a_message_that_arrives_during_the_walk_neither_doubles_nor_hides_a_row(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact, dialect: str, page: int
+) -> None:
+    """The rows it pushes over the page border are met twice and kept once."""
+    sandbox.dialect = dialect
+    write(sandbox, alice, 250)
+    during_the_walk(sandbox, page, lambda: sandbox.world.add_message(alice, content="arrived"))
+    assert warehouse.sync(sandbox).complete
+    assert message_requests(sandbox) == 3
+    warehouse.sync(sandbox)
+    assert loaded(warehouse) == expected(sandbox)
+    assert warehouse.one("SELECT count(*) FROM flowiq.messages") == 251
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_a_message_deleted_during_the_walk_hides_no_row(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact, dialect: str
+) -> None:
+    """The row that it pulls back over the page border is found by reading again."""
+    sandbox.dialect = dialect
+    write(sandbox, alice, 250)
+    newest = alice.messages[-1]
+    during_the_walk(sandbox, 2, lambda: sandbox.world.delete_message(alice, newest))
+    assert warehouse.sync(sandbox).complete
+    assert message_requests(sandbox) == 6
+    assert loaded(warehouse) == expected(sandbox)
+
+
+def test_a_contact_pushed_over_a_page_border_is_listed_once(
+    warehouse: Warehouse, sandbox: Sandbox
+) -> None:
+    """And one that a deletion pulls back is found by listing again."""
+    for n in range(150):
+        sandbox.world.add_contact(f"2782{n:07d}")
+    first = sandbox.world.contacts[0]
+    pending = [lambda: sandbox.world.delete_contact(first)]
+
+    def intercept(params: dict[str, str]) -> Reply | None:
+        if pending and params["action"] == "contacts" and params["page"] == "2":
+            pending.pop()()
+        return None
+
+    sandbox.intercept = intercept
+    summary = warehouse.sync(sandbox)
+    listed = {i for (i,) in warehouse.query("SELECT whatsapp_id FROM flowiq.contacts")}
+    assert {contact.number for contact in sandbox.world.contacts} <= listed
+    assert summary.read == 149
+    assert summary.missing == 1
+
+
+def test_a_full_refresh_rereads_everything_and_loses_nothing(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact
+) -> None:
+    """What the API forgot stays in the table, recognisably gone; the rest is as fresh as it is."""
+    write(sandbox, alice, 350, every=DAY)
+    warehouse.sync(sandbox)
+    old = alice.messages[0]
+    old.status = "failed"
+    summary = warehouse.sync(sandbox, full_refresh=True)
+    assert message_requests(sandbox) == 4
+    assert summary.complete
+    assert loaded(warehouse) == expected(sandbox)
+    warehouse.sync(sandbox)
+    assert message_requests(sandbox) == 1
+
+
+def test_the_cursor_survives_a_lost_working_folder(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact
+) -> None:
+    """The state comes back from the destination."""
+    write(sandbox, alice, 250, every=DAY)
+    warehouse.sync(sandbox)
+    warehouse.pipeline.drop()
+    warehouse.sync(sandbox)
+    assert message_requests(sandbox) == 1
+
+
+def test_a_failed_conversation_is_read_again_from_where_it_was(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact
+) -> None:
+    """Its cursor stays, the rows that came are kept, the others go on."""
+    bob = sandbox.world.add_contact("27820000002")
+    write(sandbox, alice, 250, every=DAY)
+    write(sandbox, bob, 3)
+    broken = Reply(400, b'{"success": false, "error": "Bad request"}')
+    sandbox.intercept = lambda params: broken if params.get("page") == "2" else None
+    summary = warehouse.sync(sandbox)
+    assert (summary.read, summary.failed, summary.complete) == (1, 1, False)
+    assert list(cursors(warehouse)) == [bob.id]
+    assert warehouse.one("SELECT count(*) FROM flowiq.messages") == 103
+    [(status, error, count)] = warehouse.query(
+        "SELECT status, error, message_count FROM flowiq.conversations "
+        f"WHERE contact_id = '{alice.id}'"
+    )
+    assert (status, count) == ("failed", 250)
+    assert "page 2: HTTP 400" in error
+    sandbox.intercept = None
+    assert warehouse.sync(sandbox).complete
+    assert loaded(warehouse) == expected(sandbox)
+    assert warehouse.one("SELECT count(*) FROM flowiq.conversations WHERE error IS NOT NULL") == 0
+
+
+def test_a_conversation_that_is_gone_is_missing_and_no_failure(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact
+) -> None:
+    """404 is recorded; what was loaded and known of it stays."""
+    write(sandbox, alice, 3)
+    warehouse.sync(sandbox)
+    gone = Reply(404, b'{"success": false, "error": "Contact not found"}')
+    sandbox.intercept = lambda params: gone if "contactId" in params else None
+    summary = warehouse.sync(sandbox)
+    assert (summary.missing, summary.complete) == (1, True)
+    [row] = warehouse.query(
+        "SELECT status, message_count, last_message_at IS NOT NULL, rescanned_at IS NOT NULL, "
+        "requests FROM flowiq.conversations"
+    )
+    assert row == ("missing", 3, True, True, 1)
+    assert warehouse.one("SELECT count(*) FROM flowiq.messages") == 3

@@ -1,0 +1,240 @@
+"""The pipeline script and the demo as a person runs them: output, exit status, secrecy."""
+
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import duckdb
+import pytest
+
+from flowiq_source.sandbox import Contact, Reply, Sandbox, World, reply_json
+from tests.conftest import Warehouse
+from tests.test_incremental import write
+
+ROOT = Path(__file__).parent.parent
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def run(sandbox: Sandbox, tmp_path: Path) -> Run:
+    """Run the pipeline script in an empty folder, configured for the sandbox."""
+
+    def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        defaults = {
+            "SOURCES__FLOWIQ__BASE_URL": sandbox.url,
+            "SOURCES__FLOWIQ__BEARER_TOKEN": sandbox.token,
+            "SOURCES__FLOWIQ__TENANT_ID": sandbox.tenant,
+            "RUNTIME__DLTHUB_TELEMETRY": "false",
+            "DLT_DATA_DIR": str(tmp_path / "dlt"),
+        }
+        environment = os.environ | defaults | settings
+        return subprocess.run(
+            [sys.executable, ROOT / "pipelines" / "flowiq_pipeline.py", *arguments],
+            env={name: value for name, value in environment.items() if value},
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+
+    return run
+
+
+def test_one_command_loads_everything_and_says_so(
+    run: Run, sandbox: Sandbox, alice: Contact, tmp_path: Path
+) -> None:
+    """A summary on standard output, nothing else, exit status 0, a DuckDB file to ask."""
+    write(sandbox, alice, 120)
+    alice.messages[-1].reactions = [{"emoji": "👍", "sender": "1"}]
+    done = run()
+    assert (done.returncode, done.stderr) == (0, "")
+    lines = re.sub(r"[0-9.]+$", "N", done.stdout.strip()).splitlines()
+    assert [re.sub(r"\s+", " ", line) for line in lines] == [
+        "new messages 120",
+        (
+            "rows written contacts 1, conversations 1, messages 120, messages__reactions 1 "
+            "(new or refreshed)"
+        ),
+        "conversations 1 read, 0 missing, 0 failed",
+        "requests 3",
+        "seconds N",
+    ]
+    with duckdb.connect(str(tmp_path / "flowiq_pipeline.duckdb")) as connection:
+        assert connection.sql("SELECT count(*) FROM flowiq.messages").fetchall() == [(120,)]
+
+
+def test_dlts_own_settings_decide_where_it_goes(
+    run: Run, sandbox: Sandbox, alice: Contact, tmp_path: Path
+) -> None:
+    """Destination credentials and dataset come from dlt's configuration."""
+    other = tmp_path / "other.duckdb"
+    done = run(DESTINATION__DUCKDB__CREDENTIALS=str(other), DATASET_NAME="whatsapp")
+    assert done.returncode == 0, done.stderr
+    with duckdb.connect(str(other)) as connection:
+        assert connection.sql("SELECT count(*) FROM whatsapp.contacts").fetchall() == [(1,)]
+
+
+def test_the_command_line_backfills_and_refreshes(
+    run: Run, sandbox: Sandbox, alice: Contact
+) -> None:
+    """`--start-date`, `--end-date`, `--full-refresh`."""
+    write(sandbox, alice, 250, every=timedelta(days=1))
+    day = alice.messages[200].at
+    done = run("--start-date", day.isoformat(), "--end-date", (day + timedelta(days=3)).isoformat())
+    assert "messages 3 " in done.stdout
+    assert run().returncode == 0
+    assert "requests        2\n" in run().stdout
+    assert "requests        4\n" in run("--full-refresh").stdout
+
+
+FAILURES: dict[str, tuple[dict[str, str], int, str]] = {
+    "no token": ({"SOURCES__FLOWIQ__BEARER_TOKEN": ""}, 2, "bearer_token is not set"),
+    "a wrong token": ({"SOURCES__FLOWIQ__BEARER_TOKEN": "fiq_wrong"}, 2, "HTTP 401"),
+    "an unknown tenant": ({"SOURCES__FLOWIQ__TENANT_ID": "nobody"}, 2, "no organisation"),
+    "a wrong tenant": ({"SOURCES__FLOWIQ__TENANT_ID": "another-organisation"}, 2, "HTTP 401"),
+    "plain http": ({"SOURCES__FLOWIQ__BASE_URL": "http://example.com"}, 2, "https://"),
+    "a bad date": ({"SOURCES__FLOWIQ__START_DATE": "soon"}, 2, "start_date"),
+    "a bad number": ({"SOURCES__FLOWIQ__LOOKBACK_DAYS": "many"}, 2, "lookback_days"),
+    "an unknown destination": ({"DESTINATION_TYPE": "drawer"}, 2, "drawer"),
+}
+
+
+@pytest.mark.parametrize("case", FAILURES)
+def test_a_failure_is_one_line_with_a_remedy(run: Run, case: str) -> None:
+    """No traceback unless asked, exit status 2 for settings and credentials."""
+    settings, status, says = FAILURES[case]
+    done = run(**settings)
+    assert done.returncode == status
+    assert done.stdout == ""
+    assert says in done.stderr
+    assert done.stderr.startswith("flowiq: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_debug_prints_the_traceback(run: Run) -> None:
+    """For the one who asks."""
+    done = run("--debug", SOURCES__FLOWIQ__BEARER_TOKEN="fiq_wrong")
+    assert "Traceback" in done.stderr
+    assert "fiq_wrong" not in done.stderr
+
+
+def test_a_failed_conversation_makes_exit_status_1(
+    run: Run, sandbox: Sandbox, alice: Contact
+) -> None:
+    """The summary says how many, and where the reasons are."""
+    sandbox.intercept = lambda params: (
+        reply_json(400, {"success": False, "error": "No"}) if "contactId" in params else None
+    )
+    done = run()
+    assert done.returncode == 1
+    assert "0 read, 0 missing, 1 failed" in done.stdout
+    assert "status = 'failed'" in done.stdout
+
+
+SECRETS = {
+    "number": "27825550123",
+    "name": "Thandeka Secretname",
+    "text": "my private words",
+    "email": "thandeka@private.example",
+    "error": "the server quotes +27 82 555 0123",
+}
+
+
+@pytest.fixture
+def talkative() -> Iterator[Sandbox]:
+    """A sandbox whose contact must not be quoted anywhere, and whose API fails in every way."""
+    with Sandbox(
+        World(contacts=0), dialect="overview", token="fiq_topsecret", limited=False
+    ) as sandbox:
+        contact = sandbox.world.add_contact(
+            SECRETS["number"], full_name=SECRETS["name"], email=SECRETS["email"]
+        )
+        for n in range(150):
+            sandbox.world.add_message(contact, content=f"{SECRETS['text']} {n}")
+        yield sandbox
+
+
+LEAKS: dict[str, Reply] = {
+    "400": reply_json(400, {"success": False, "error": SECRETS["error"]}),
+    "500": reply_json(500, {"success": False, "error": SECRETS["error"]}),
+    "a reset": Reply(0, b""),
+    "success: false": reply_json(200, {"success": False, "message": SECRETS["error"]}),
+    "HTML": Reply(200, SECRETS["error"].encode()),
+    "a bad row": reply_json(
+        200,
+        {
+            "success": True,
+            "messages": [{"message": SECRETS["text"], "created_at": SECRETS["text"]}],
+            "pagination": {"currentPage": 1, "totalPages": 1, "totalMessages": 1},
+        },
+    ),
+}
+
+
+@pytest.mark.parametrize("case", LEAKS)
+@pytest.mark.parametrize("target", ["whatsappNumber", "contacts"])
+def test_no_personal_data_or_token_is_said_or_traced(
+    warehouse: Warehouse,
+    talkative: Sandbox,
+    all_logs: Callable[[], str],
+    case: str,
+    target: str,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    """At any log level, in no error and no trace that dlt keeps."""
+    talkative.intercept = lambda params: (
+        LEAKS[case]
+        if target in params or (target == "contacts" and params["action"] == "contacts")
+        else None
+    )
+    said = ""
+    try:
+        summary = warehouse.sync_with(talkative)
+        said = str(summary)
+    except Exception as error:
+        said = f"{error!r} {error.__cause__!r} {error}"
+    said += all_logs() + "".join(capfd.readouterr())
+    assert "Starting new HTTP connection" in said
+    folder = warehouse.folder / "pipelines"
+    kept = b"".join(
+        path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file() and path.name == "trace.pickle"
+    )
+    assert kept
+    for secret in (talkative.token, *SECRETS.values()):
+        assert secret not in said
+        assert secret.encode() not in kept
+
+
+def test_the_demo_answers_its_questions() -> None:
+    """`make demo` is this script: two syncs, three questions, a way to go on."""
+    done = subprocess.run(
+        [sys.executable, ROOT / "pipelines" / "demo.py"],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("requests  ") == 2
+    assert done.stdout.count("SELECT") >= 3
+    assert "make run" in done.stdout
+
+
+def test_the_sandbox_can_be_started_alone() -> None:
+    """`python -m flowiq_source.sandbox` prints what to set."""
+    process = subprocess.Popen(
+        [sys.executable, "-m", "flowiq_source.sandbox", "--port", "0"],
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stdout is not None
+        said = [process.stdout.readline() for _ in range(7)]
+        process.terminate()
+    assert any("SOURCES__FLOWIQ__BASE_URL=http://127.0.0.1:" in line for line in said)
