@@ -28,6 +28,7 @@ from flowiq_source.walk import (
     Task,
     Walk,
     lookback_start,
+    note_missing,
     read_conversation,
 )
 
@@ -152,7 +153,7 @@ class Reader:
             ConfigurationError: no conversation can be read.
         """
         meter = Meter()
-        cursor = None if full or since else previous
+        cursor = None if full or since or (previous and previous.missing) else previous
         task = Task(
             fetch=lambda number: self.client.messages(conversation.who, number, meter),
             map_row=partial(self._message, conversation),
@@ -162,6 +163,14 @@ class Reader:
             cursor=cursor,
         )
         return ConversationRead(conversation, read_conversation(task), previous, meter.requests)
+
+    def unlisted(self, contact_id: str, previous: Cursor) -> ConversationRead:
+        """A conversation whose contact the API lists no longer; costs no request."""
+        reading = Reading(synced_at=self.now())
+        note_missing(reading, previous, "the API no longer lists this contact")
+        # Without a cursor it is read whole as soon as it is listed again.
+        reading.cursor = None
+        return ConversationRead(Conversation(contact_id, None, {}), reading, previous, 0)
 
     def _message(self, conversation: Conversation, raw: Any, synced_at: datetime) -> Mapped:
         contact_id, whatsapp_id, _ = conversation

@@ -8,8 +8,11 @@
 So whatever is selected, every page is asked for once, and only for what is selected.
 """
 
+import time
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from contextvars import ContextVar
+from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any
@@ -25,6 +28,7 @@ from flowiq_source import tables
 from flowiq_source.client import FlowiqClient, logger
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.reader import (
+    Conversation,
     ConversationRead,
     Event,
     Listed,
@@ -33,15 +37,20 @@ from flowiq_source.reader import (
     conversation_row,
     rejections,
 )
-from flowiq_source.rows import Mapped, Misfit, only_digits, parse_timestamp
+from flowiq_source.rows import Misfit, only_digits, parse_timestamp
 from flowiq_source.settings import PRODUCTION_URL, Settings
+from flowiq_source.state import OpenRun, TenantState
 from flowiq_source.walk import Cursor
 
 LOOKBACK_DAYS = 7.0
 
+RESUME_WITHIN = timedelta(hours=24)
+"""A run goes on with one that was interrupted, unless that began longer ago."""
+
+RETRY_MISSING_AFTER = timedelta(days=7)
+"""How often a conversation that the API answers with 404 is asked for again."""
+
 _BEGINNING = datetime.min.replace(tzinfo=timezone.utc)
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dlt.source(name="flowiq", section="flowiq", root_key=True, max_table_nesting=2)
@@ -88,31 +97,33 @@ def resources(
     full_refresh: bool = False,
 ) -> Sequence[DltResource]:
     """The resources of the source, reading through `reader`; `backfill` is half-open, UTC."""
-    picks = _Picks(reader, reader.now(), full_refresh)
+    run = _Run(reader, full_refresh)
 
     @dlt.resource
     def contact_pages() -> Iterator[Event]:
-        yield from reader.contacts()
+        yield from run.pages()
 
     @dlt.transformer(data_from=contact_pages)
     def conversation_reads(event: Event) -> Iterator[Event | Callable[[], Event]]:
-        yield from picks.reads(event)
+        yield from run.reads(event)
+
+    conversation_reads.add_map(_counted)
 
     @dlt.transformer(data_from=contact_pages, **tables.CONTACTS)
     def contacts(event: Event) -> Iterator[Any]:
-        yield from picks.contacts(event)
+        yield from run.contacts(event)
 
     @dlt.transformer(data_from=conversation_reads, **tables.MESSAGES)
     def messages(event: Event) -> Iterator[Any]:
-        yield from picks.messages(event)
+        yield from run.messages(event)
 
     @dlt.transformer(data_from=conversation_reads, **tables.CONVERSATIONS)
     def conversations(event: Event) -> Iterator[Any]:
-        yield from picks.conversations(event)
+        yield from run.conversations(event)
 
     @dlt.transformer(data_from=conversation_reads, **tables.REJECTED_ROWS)
     def rejected_rows(event: Event) -> Iterator[Any]:
-        yield from picks.rejected_rows(event)
+        yield from run.rejected_rows(event)
 
     if backfill:
         messages.apply_hints(
@@ -127,60 +138,164 @@ def resources(
     return contacts, messages, conversations, rejected_rows
 
 
-@dataclass(frozen=True)
-class _Picks:
-    """What each pipe takes from an event."""
+@dataclass
+class Package:
+    """How much goes into one load package, and afterwards what went into it.
+
+    `with Package(...):` bounds every extract inside it. `counts` has `requests`, `complete`,
+    `missing`, `failed`, `newer`, `replaced`, `unlisted` and, of conversations left for later
+    packages, `remaining`.
+    """
+
+    conversations: int | None = None
+    minutes: float | None = None
+    counts: Counter[str] = field(default_factory=Counter)
+    unknown_numbers: list[int] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._began_s = time.monotonic()
+        self._taken = 0
+
+    def __enter__(self) -> "Package":
+        self._token = _package.set(self)
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        _package.reset(self._token)
+
+    def add(self, event: Event) -> None:
+        """Count what an event says."""
+        if isinstance(event, Roster):
+            self.counts["unlisted"] += event.unlisted
+            self.unknown_numbers += event.unknown_numbers
+            return
+        mapped = event.contacts if isinstance(event, Listed) else event.reading.mapped
+        self.counts["requests"] += event.requests
+        self.counts["replaced"] += sum(m.replaced for m in mapped)
+        if isinstance(event, ConversationRead):
+            self.counts[event.reading.status] += 1
+            self.counts["newer"] += event.reading.newer
+
+    def take(self) -> bool:
+        """Whether one more conversation goes into the package."""
+        minutes = (time.monotonic() - self._began_s) / 60
+        if self.conversations is not None and self._taken >= self.conversations:
+            return False
+        if self.minutes is not None and self._taken and minutes >= self.minutes:
+            return False
+        self._taken += 1
+        return True
+
+
+_package: ContextVar[Package] = ContextVar("package")
+
+
+def _current_package() -> Package:
+    """The package that bounds this extract; one without bounds where `sync` is not used."""
+    return _package.get(None) or Package()
+
+
+@dataclass
+class _Run:
+    """One run over a tenant, in one load package or several; what each pipe takes from an event."""
 
     reader: Reader
-    started_at: datetime
     full_refresh: bool
+    started_at: datetime = _BEGINNING
+    pending: deque[Conversation] | None = None
+    """What later packages have to read; None before the contacts are listed."""
+
+    def pages(self) -> Iterator[Event]:
+        if self.pending is None:
+            self.started_at = self.reader.now()
+            for event in self.reader.contacts():
+                _current_package().add(event)
+                yield event
+        else:
+            yield Roster([])
 
     def reads(self, event: Event) -> Iterator[Event | Callable[[], Event]]:
         yield event
-        if isinstance(event, Roster) and _is_selected("messages", "conversations"):
-            since, cursors = _backfill_start(), self._cursors()
-            for conversation in event.conversations:
-                # dlt calls what is callable in its thread pool.
-                yield partial(
-                    self.reader.conversation,
-                    conversation,
-                    self.started_at,
-                    _load_cursor(cursors.get(conversation.contact_id)),
-                    since=since,
-                    full=self.full_refresh,
-                )
+        if not isinstance(event, Roster) or not _is_selected("messages", "conversations"):
+            return
+        since = _backfill_start()
+        state = TenantState.of(dlt.current.resource_state("messages"), self.reader.tenant_id)
+        if self.pending is None:
+            self.pending = deque(self._due(event, state, since))
+            if since is None and self.reader.phone_numbers is None and not event.unlisted:
+                yield from self._no_longer_listed(event, state)
+        package = _current_package()
+        pending, self.pending = self.pending, None
+        while pending and package.take():
+            conversation = pending.popleft()
+            # dlt calls what is callable in its thread pool.
+            yield partial(
+                self.reader.conversation,
+                conversation,
+                self.started_at,
+                state.cursor(conversation.contact_id),
+                since=since,
+                full=self.full_refresh,
+            )
+        # Only here: an extract that fails is thrown away, and the next one lists contacts anew.
+        self.pending = pending or None
+        package.counts["remaining"] = len(pending)
+        if since is None and self.reader.phone_numbers is None and _is_selected("messages"):
+            self._keep_open_run()
+
+    def _due(
+        self, roster: Roster, state: TenantState, since: datetime | None
+    ) -> list[Conversation]:
+        """What this run has to read: not what an interrupted one had read, nor what is missing."""
+        if since is not None or self.reader.phone_numbers is not None:
+            return roster.conversations
+        interrupted = state.open_run
+        if interrupted and _resumes(interrupted, self.started_at, self.full_refresh):
+            self.started_at = interrupted.started_at
+        due = []
+        for conversation in roster.conversations:
+            cursor = state.cursor(conversation.contact_id)
+            if cursor is None or not _is_fresh(cursor, self.started_at):
+                due.append(conversation)
+        return due
+
+    def _no_longer_listed(self, roster: Roster, state: TenantState) -> Iterator[Event]:
+        listed = {conversation.contact_id for conversation in roster.conversations}
+        for contact_id in state.contact_ids():
+            cursor = state.cursor(contact_id)
+            if contact_id not in listed and cursor:
+                yield self.reader.unlisted(contact_id, cursor)
+
+    def _keep_cursor(self, read: ConversationRead) -> None:
+        state = TenantState.kept(dlt.current.resource_state("messages"), self.reader.tenant_id)
+        if read.reading.cursor:
+            state.keep_cursor(read.conversation.contact_id, read.reading.cursor)
+        elif read.reading.status == "missing":
+            state.forget_cursor(read.conversation.contact_id)
+
+    def _keep_open_run(self) -> None:
+        state = TenantState.kept(dlt.current.resource_state("messages"), self.reader.tenant_id)
+        run = OpenRun(self.started_at, self.full_refresh)
+        state.keep_open_run(run if self.pending else None)
 
     def contacts(self, event: Event) -> Iterator[Any]:
-        metrics = dlt.current.resource_metrics()
         if isinstance(event, Listed):
-            _tally(metrics, requests=event.requests, replaced=_replaced(event.contacts))
             yield [mapped.row for mapped in event.contacts]
         if isinstance(event, Roster):
-            _tally(metrics, unlisted=event.unlisted)
-            metrics["unknown_numbers"] = event.unknown_numbers
             yield dlt.mark.materialize_table_schema()
 
     def messages(self, event: Event) -> Iterator[Any]:
         if isinstance(event, ConversationRead):
             reading = event.reading
             yield [mapped.row for mapped in reading.mapped]
-            if reading.cursor and _backfill_start() is None:
-                tenants = dlt.current.resource_state("messages").setdefault("cursors", {})
-                cursors = tenants.setdefault(self.reader.tenant_id, {})
-                cursors[event.conversation.contact_id] = _dump_cursor(reading.cursor)
+            if _backfill_start() is None:
+                self._keep_cursor(event)
         if isinstance(event, Roster):
             yield dlt.mark.materialize_table_schema()
 
     def conversations(self, event: Event) -> Iterator[Any]:
         if isinstance(event, ConversationRead):
             reading = event.reading
-            _tally(
-                dlt.current.resource_metrics(),
-                requests=event.requests,
-                newer=reading.newer,
-                replaced=_replaced(reading.mapped),
-                **{reading.status: 1},
-            )
             if reading.status == "failed":
                 logger.error("one conversation failed: %s", reading.error)
             # A backfill sees a part; only its failures say something of the whole.
@@ -197,11 +312,23 @@ class _Picks:
         if isinstance(event, Roster):
             yield dlt.mark.materialize_table_schema()
 
-    def _cursors(self) -> dict[str, Any]:
-        """Contact id → cursor, in the state of `messages`: it is committed with the rows."""
-        tenants: dict[str, dict[str, Any]]
-        tenants = dlt.current.resource_state("messages").get("cursors", {})
-        return tenants.get(self.reader.tenant_id, {})
+
+def _resumes(interrupted: OpenRun, now: datetime, full_refresh: bool) -> bool:  # noqa: FBT001
+    """Whether a run goes on with an interrupted one instead of reading everything again."""
+    return interrupted.full_refresh == full_refresh and now - interrupted.started_at < RESUME_WITHIN
+
+
+def _is_fresh(cursor: Cursor, started_at: datetime) -> bool:
+    """Whether the run need not read the conversation: it has, or it is missing and not due."""
+    if cursor.missing:
+        return started_at - cursor.synced_at < RETRY_MISSING_AFTER
+    return cursor.synced_at >= started_at
+
+
+def _counted(event: Event) -> Event:
+    if isinstance(event, ConversationRead):
+        _current_package().add(event)
+    return event
 
 
 def _lookback(days: float) -> timedelta:
@@ -281,29 +408,3 @@ def _backfill_start() -> datetime | None:
         )
     start: datetime = bounds.initial_value or _BEGINNING
     return start if start.tzinfo else start.replace(tzinfo=timezone.utc)
-
-
-def _dump_cursor(cursor: Cursor) -> list[int | None]:
-    """Epoch microseconds, count, epoch microseconds: the state of 100,000 must stay small."""
-    newest = None if cursor.newest is None else (cursor.newest - _EPOCH) // _MICROSECOND
-    return [newest, cursor.known, (cursor.rescanned_at - _EPOCH) // _MICROSECOND]
-
-
-def _load_cursor(state: list[int | None] | None) -> Cursor | None:
-    if state is None:
-        return None
-    newest, known, rescanned_at = state
-    return Cursor(
-        None if newest is None else _EPOCH + newest * _MICROSECOND,
-        known or 0,
-        _EPOCH + (rescanned_at or 0) * _MICROSECOND,
-    )
-
-
-def _tally(metrics: dict[str, Any], **amounts: int) -> None:
-    for name, amount in amounts.items():
-        metrics[name] = metrics.get(name, 0) + amount
-
-
-def _replaced(mapped: list[Mapped]) -> int:
-    return sum(m.replaced for m in mapped)

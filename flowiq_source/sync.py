@@ -1,13 +1,13 @@
 """One run of a pipeline over the source, and what came of it."""
 
 import time
-from collections import Counter
 from dataclasses import dataclass, field
 from typing import Any
 
 import dlt
-from dlt.common.pipeline import ExtractInfo
 from dlt.extract import DltSource
+
+from flowiq_source.resources import Package
 
 
 @dataclass
@@ -33,6 +33,21 @@ class Summary:
     def complete(self) -> bool:
         """Whether everything was read; what the API answers with 404 is not there to be read."""
         return not self.failed and not self.unlisted
+
+    def add(self, package: Package, rows: dict[str, int]) -> None:
+        """Count one load package in."""
+        counts = package.counts
+        self.read += counts["complete"]
+        self.missing += counts["missing"]
+        self.failed += counts["failed"]
+        self.unlisted += counts["unlisted"]
+        self.newer += counts["newer"]
+        self.requests += counts["requests"]
+        self.replaced_characters += counts["replaced"]
+        self.unknown_numbers += package.unknown_numbers
+        for table, count in rows.items():
+            if not table.startswith("_dlt"):
+                self.rows[table] = self.rows.get(table, 0) + count
 
     def __str__(self) -> str:
         lines = [
@@ -60,26 +75,47 @@ def _listed(rows: dict[str, int]) -> str:
     return ", ".join(f"{table} {count:,}" for table, count in sorted(rows.items()) if count)
 
 
-def sync(pipeline: dlt.Pipeline, source: DltSource) -> Summary:
+PACKAGE_CONVERSATIONS = 1_000
+PACKAGE_MINUTES = 10.0
+
+
+def sync(
+    pipeline: dlt.Pipeline,
+    source: DltSource,
+    *,
+    package_conversations: int = PACKAGE_CONVERSATIONS,
+    package_minutes: float = PACKAGE_MINUTES,
+) -> Summary:
     """Load everything that is new into the pipeline's destination.
 
-    What an earlier run left unfinished is finished first. Unlike `pipeline.run`, this creates
-    every documented table and column, children included, even when no row has one yet.
+    A long run is a series of load packages, each of so many conversations and minutes at the
+    most, that commit rows and cursors together: a run that is killed repeats one package. What
+    it left unfinished is finished first. Unlike `pipeline.run`, this creates every documented
+    table and column, children included, even when no row has one yet.
 
     Raises:
         PipelineStepFailed: a step failed; its cause is a FlowiqError if the API was the reason.
     """
     started = time.monotonic()
+    summary = Summary()
     _finish_pending(pipeline)
-    info = pipeline.extract(source, loader_file_format=_file_format(pipeline))
-    rows = pipeline.normalize().row_counts
+    while True:
+        with Package(package_conversations, package_minutes) as package:
+            summary.add(package, _load_package(pipeline, source))
+        if not package.counts["remaining"]:
+            break
+    summary.seconds = time.monotonic() - started
+    return summary
+
+
+def _load_package(pipeline: dlt.Pipeline, source: DltSource) -> dict[str, int]:
+    """Rows written, per table."""
+    pipeline.extract(source, loader_file_format=_file_format(pipeline))
+    rows: dict[str, int] = pipeline.normalize().row_counts
     # Before the load, because dlt itself creates a child table with its first row.
     pipeline.sync_schema()
     pipeline.load(raise_on_failed_jobs=True)
-    summary = _summary(info)
-    summary.rows = {table: n for table, n in rows.items() if not table.startswith("_dlt")}
-    summary.seconds = time.monotonic() - started
-    return summary
+    return rows
 
 
 def _finish_pending(pipeline: dlt.Pipeline) -> None:
@@ -93,19 +129,3 @@ def _file_format(pipeline: dlt.Pipeline) -> Any:
     """Parquet where the destination takes it: dlt's default for DuckDB is seven times slower."""
     formats = pipeline.destination.capabilities().supported_loader_file_formats or []
     return "parquet" if "parquet" in formats else None
-
-
-def _summary(info: ExtractInfo) -> Summary:
-    totals: Counter[str] = Counter()
-    summary = Summary()
-    for metrics in info.metrics.values():
-        for step in metrics:
-            for resource in step["resource_metrics"].values():
-                custom = dict(resource.custom_metrics)
-                summary.unknown_numbers += custom.pop("unknown_numbers", [])
-                totals.update({k: v for k, v in custom.items() if isinstance(v, int)})
-    summary.read, summary.missing = totals["complete"], totals["missing"]
-    summary.failed, summary.unlisted = totals["failed"], totals["unlisted"]
-    summary.requests, summary.newer = totals["requests"], totals["newer"]
-    summary.replaced_characters = totals["replaced"]
-    return summary

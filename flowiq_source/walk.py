@@ -112,6 +112,10 @@ class Cursor(NamedTuple):
     """Messages at or before `newest`; rows that no time is known of belong to them."""
     rescanned_at: datetime
     """When every page was last read from end to end."""
+    synced_at: datetime
+    """When the conversation was last read at all."""
+    missing: bool = False
+    """Whether the API had no such conversation."""
 
 
 @dataclass
@@ -181,10 +185,19 @@ def read_conversation(task: Task) -> Reading:
     except ConfigurationError:
         raise
     except NotFound as error:
-        reading.status, reading.error = "missing", str(error)
+        note_missing(reading, task.cursor, str(error))
     except FlowiqError as error:
         reading.error = str(error)
     return reading
+
+
+def note_missing(reading: Reading, previous: Cursor | None, error: str) -> None:
+    """The API has no such conversation: whatever was loaded of it is gone there."""
+    reading.status, reading.error = "missing", error
+    reading.mapped, reading.rescanned_at = [], reading.synced_at
+    newest, known = (previous.newest, previous.known) if previous else (None, 0)
+    at = reading.synced_at
+    reading.cursor = Cursor(newest, known, at, at, missing=True)
 
 
 def _pass(task: Task, reading: Reading) -> bool:
@@ -246,7 +259,8 @@ def _next_cursor(task: Task, reading: Reading, known: int) -> Cursor:
     # A message dated in the future must not hide the ones that arrive before that date.
     newest = min(newest, task.started_at) if newest else None
     at_or_before = known - _count_after(newest, reading)
-    return Cursor(newest, at_or_before, reading.rescanned_at or reading.synced_at)
+    rescanned_at = reading.rescanned_at or reading.synced_at
+    return Cursor(newest, at_or_before, rescanned_at, reading.synced_at)
 
 
 def _count_after(time: datetime | None, reading: Reading) -> int:

@@ -74,10 +74,11 @@ class Warehouse:
             **settings,
         )
 
-    def sync(self, sandbox: Sandbox, **settings: Any) -> Summary:
-        """One sync; `sandbox.requests` holds what it asked."""
+    def sync(self, sandbox: Sandbox, *, package: int = 1000, **settings: Any) -> Summary:
+        """One sync of packages of so many conversations; `sandbox.requests` holds what it asked."""
         sandbox.requests.clear()
-        return sync(self.pipeline, self.source(sandbox, **settings))
+        source = self.source(sandbox, **settings)
+        return sync(self.pipeline, source, package_conversations=package)
 
     def sync_with(self, sandbox: Sandbox, **client: Any) -> Summary:
         """One sync whose waits between retries are noted, not slept."""

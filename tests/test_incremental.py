@@ -242,7 +242,7 @@ def test_a_message_from_the_future_hides_nothing(
     warehouse.sync(sandbox)
     assert message_requests(sandbox) == 1
     assert warehouse.one("SELECT count(*) FROM flowiq.messages") == 152
-    [[newest, _, _]] = cursors(warehouse).values()
+    [[newest, *_]] = cursors(warehouse).values()
     assert newest <= datetime.now(timezone.utc).timestamp() * 1e6
 
 
@@ -255,7 +255,7 @@ def show_future(sandbox: Sandbox, contact: Contact, at: datetime) -> None:
 def cursors(warehouse: Warehouse) -> dict[str, list[int]]:
     """The cursors of the sandbox's tenant, by contact."""
     state: dict[str, Any] = warehouse.pipeline.state["sources"]["flowiq"]["resources"]["messages"]
-    found: dict[str, list[int]] = state["cursors"]["sandbox"]
+    found: dict[str, list[int]] = state["tenants"]["sandbox"]["cursors"]
     return found
 
 

@@ -1,0 +1,180 @@
+"""A run in several load packages, interrupted anywhere, ends equal to the API."""
+
+from collections import Counter
+from datetime import datetime, timedelta, timezone
+
+import pytest
+
+from flowiq_source import sync
+from flowiq_source.sandbox import Contact, Reply, Sandbox
+from tests.conftest import Warehouse
+from tests.test_incremental import DAY, expected, loaded, message_requests, write
+
+
+@pytest.fixture
+def crowd(sandbox: Sandbox) -> list[Contact]:
+    """Eleven contacts with three messages each."""
+    contacts = [sandbox.world.add_contact(f"2782000{n:04d}") for n in range(11)]
+    for contact in contacts:
+        write(sandbox, contact, 3)
+    return contacts
+
+
+def interrupt_after(sandbox: Sandbox, conversations: int) -> None:
+    """Refuse the token once so many conversations were asked for: the run ends there."""
+
+    def intercept(params: dict[str, str]) -> Reply | None:
+        asked = sum(r.get("action") == "conversation-messages" for r in sandbox.requests)
+        return Reply(401, b"{}") if asked > conversations else None
+
+    sandbox.intercept = intercept
+
+
+def test_a_long_run_is_a_series_of_load_packages(
+    warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
+) -> None:
+    """Contacts are listed once, every conversation is read once, the summary counts them all."""
+    summary = warehouse.sync(sandbox, package=4)
+    assert (summary.read, summary.requests) == (11, 12)
+    assert len(sandbox.requests) == 12
+    assert summary.rows["messages"] == 33
+    assert warehouse.one("SELECT count(DISTINCT _dlt_load_id) FROM flowiq.conversations") == 3
+    assert loaded(warehouse) == expected(sandbox)
+
+
+def test_a_run_that_breaks_off_continues_where_it_was(
+    warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
+) -> None:
+    """What is repeated is at most one package; what was committed is not asked for again."""
+    interrupt_after(sandbox, conversations=9)
+    with pytest.raises(Exception, match="HTTP 401"):
+        warehouse.sync(sandbox, package=4)
+    assert warehouse.one("SELECT count(*) FROM flowiq.conversations") == 8
+    sandbox.intercept = None
+    summary = warehouse.sync(sandbox, package=4)
+    assert message_requests(sandbox) == summary.read == 3
+    assert loaded(warehouse) == expected(sandbox)
+    warehouse.sync(sandbox)
+    assert message_requests(sandbox) == 11
+
+
+def test_a_broken_off_run_is_continued_without_its_working_folder(
+    warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
+) -> None:
+    """As in a container: the state comes back from the destination."""
+    interrupt_after(sandbox, conversations=5)
+    with pytest.raises(Exception, match="HTTP 401"):
+        warehouse.sync(sandbox, package=4)
+    warehouse.pipeline.drop()
+    sandbox.intercept = None
+    warehouse.sync(sandbox)
+    assert message_requests(sandbox) == 7
+    assert loaded(warehouse) == expected(sandbox)
+
+
+def test_a_broken_off_full_refresh_is_continued_as_one(
+    warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
+) -> None:
+    """And an ordinary sync in between reads everything as ordinary."""
+    write(sandbox, crowd[-1], 250, every=DAY)
+    warehouse.sync(sandbox)
+    interrupt_after(sandbox, conversations=5)
+    with pytest.raises(Exception, match="HTTP 401"):
+        warehouse.sync(sandbox, package=4, full_refresh=True)
+    sandbox.intercept = None
+    warehouse.sync(sandbox, full_refresh=True)
+    assert message_requests(sandbox) == 6 + 3
+    assert loaded(warehouse) == expected(sandbox)
+
+
+def test_an_old_interruption_is_not_continued(
+    warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
+) -> None:
+    """After a day everything is read again."""
+    interrupt_after(sandbox, conversations=5)
+    with pytest.raises(Exception, match="HTTP 401"):
+        warehouse.sync(sandbox, package=4)
+    sandbox.intercept = None
+    pipeline = warehouse.pipeline
+    with pipeline.managed_state() as state:
+        tenant = state["sources"]["flowiq"]["resources"]["messages"]["tenants"]["sandbox"]
+        yesterday = datetime.now(timezone.utc) - timedelta(days=1)
+        tenant["open_run"]["started_at"] = int(yesterday.timestamp() * 1e6)
+    warehouse.sync(sandbox)
+    assert message_requests(sandbox) == 11
+
+
+def test_minutes_bound_a_package_too(
+    warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
+) -> None:
+    """With no time at all every conversation is a package, so a run always gets on."""
+    for contact in crowd[3:]:
+        sandbox.world.delete_contact(contact)
+    summary = sync(warehouse.pipeline, warehouse.source(sandbox), package_minutes=0)
+    assert summary.read == 3
+    assert warehouse.one("SELECT count(DISTINCT _dlt_load_id) FROM flowiq.conversations") == 3
+
+
+def test_a_source_can_be_run_again(
+    warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
+) -> None:
+    """The same object: each run lists and reads anew, also after one that failed."""
+    source = warehouse.source(sandbox)
+    for broken in (False, True, False):
+        sandbox.requests.clear()
+        sandbox.intercept = None
+        if broken:
+            interrupt_after(sandbox, conversations=5)
+            with pytest.raises(Exception, match="HTTP 401"):
+                warehouse.pipeline.run(source)
+        else:
+            warehouse.pipeline.run(source)
+            assert len(sandbox.requests) == 12
+
+
+def test_a_contact_that_is_no_longer_listed_is_missing_and_costs_nothing(
+    warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
+) -> None:
+    """Its conversation is recorded as gone, once; when it comes back it is read whole."""
+    warehouse.sync(sandbox)
+    lost = crowd[0]
+    sandbox.world.delete_contact(lost)
+    for _ in range(2):
+        summary = warehouse.sync(sandbox)
+        assert summary.complete
+        assert message_requests(sandbox) == 10
+        assert loaded(warehouse) == expected(sandbox)
+    [(status, error, known)] = warehouse.query(
+        "SELECT status, error, message_count FROM flowiq.conversations "
+        f"WHERE contact_id = '{lost.id}'"
+    )
+    assert (status, known) == ("missing", 3)
+    assert "no longer lists" in error
+    sandbox.world._planned.append(lost)
+    warehouse.sync(sandbox)
+    assert message_requests(sandbox) == 11
+    assert loaded(warehouse) == expected(sandbox)
+
+
+def test_a_conversation_that_answers_404_is_asked_for_once_a_week(
+    warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
+) -> None:
+    """Its messages count as gone; when the API has it again it is read whole."""
+    warehouse.sync(sandbox)
+    lost = crowd[0]
+    gone = Reply(404, b'{"success": false, "error": "Contact not found"}')
+    sandbox.intercept = lambda params: gone if params.get("contactId") == lost.id else None
+    assert warehouse.sync(sandbox).missing == 1
+    assert loaded(warehouse) == Counter(
+        {row: n for row, n in expected(sandbox).items() if row[0] != lost.number}
+    )
+    warehouse.sync(sandbox)
+    assert message_requests(sandbox) == 10
+    sandbox.intercept = None
+    pipeline = warehouse.pipeline
+    with pipeline.managed_state() as state:
+        tenant = state["sources"]["flowiq"]["resources"]["messages"]["tenants"]["sandbox"]
+        tenant["cursors"][lost.id][3] -= int(timedelta(days=7) / timedelta(microseconds=1))
+    warehouse.sync(sandbox)
+    assert message_requests(sandbox) == 11
+    assert loaded(warehouse) == expected(sandbox)
