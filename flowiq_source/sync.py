@@ -7,6 +7,7 @@ from typing import Any
 import dlt
 from dlt.extract import DltSource
 
+from flowiq_source.interrupted import rewind_interrupted_loads
 from flowiq_source.resources import Package
 
 
@@ -120,6 +121,7 @@ def _load_package(pipeline: dlt.Pipeline, source: DltSource) -> dict[str, int]:
 
 def _finish_pending(pipeline: dlt.Pipeline) -> None:
     """Restore the state from the destination, then load what an earlier run left behind."""
+    rewind_interrupted_loads(pipeline)
     pipeline.run()
     while pipeline.has_pending_data:
         pipeline.run()

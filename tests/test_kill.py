@@ -1,0 +1,117 @@
+"""SIGKILL at any point of a run; the next run leaves what the API shows, nothing twice."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from flowiq_source.sandbox import Reply, Sandbox
+from tests.conftest import Warehouse
+from tests.killed_sync import POINTS
+from tests.test_incremental import expected, loaded, write
+
+SCRIPT = Path(__file__).with_name("killed_sync.py")
+
+
+@pytest.fixture
+def busy(sandbox: Sandbox) -> Sandbox:
+    """Nine conversations in three packages, one of several pages, in rows without ids."""
+    for n in range(9):
+        write(
+            sandbox, sandbox.world.add_contact(f"2782000{n:04d}", tags=["a"]), 120 if n == 2 else 4
+        )
+        sandbox.world.contacts[n].messages[0].reactions = [{"emoji": "👍", "sender": "1"}]
+    return sandbox
+
+
+def start(
+    warehouse: Warehouse, sandbox: Sandbox, point: str = "", passes: int = 0
+) -> subprocess.Popen[bytes]:
+    """A sync in a process of its own."""
+    folder = str(warehouse.folder / "pipelines")
+    arguments = [folder, str(warehouse.file), sandbox.url, point, str(passes)]
+    environment = os.environ | {
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+        "PYTHONPATH": str(SCRIPT.parents[1]),
+    }
+    return subprocess.Popen(
+        [sys.executable, SCRIPT, *arguments], env=environment, stderr=subprocess.DEVNULL
+    )
+
+
+def assert_next_run_equals_the_api(warehouse: Warehouse, sandbox: Sandbox) -> None:
+    """Row for row, child row for child row."""
+    assert warehouse.sync(sandbox, package=4).complete
+    assert loaded(warehouse) == expected(sandbox)
+    assert (
+        warehouse.query(
+            "SELECT id FROM flowiq.messages GROUP BY tenant_id, id HAVING count(*) > 1 "
+            "UNION ALL SELECT id FROM flowiq.contacts GROUP BY tenant_id, id HAVING count(*) > 1 "
+            "UNION ALL SELECT contact_id FROM flowiq.conversations GROUP BY ALL HAVING count(*) > 1"
+        )
+        == []
+    )
+    contacts = len(sandbox.world.contacts)
+    assert warehouse.one("SELECT count(*) FROM flowiq.contacts") == contacts
+    assert warehouse.one("SELECT count(*) FROM flowiq.contacts__tags") == contacts
+    assert warehouse.one("SELECT count(*) FROM flowiq.conversations") == contacts
+
+
+LOST = ("before load", "when load jobs have started", "between packages")
+
+
+@pytest.mark.parametrize(
+    ("point", "lost_folder"), [*((p, False) for p in POINTS), *((p, True) for p in LOST)]
+)
+def test_a_kill_at_a_named_point_loses_and_doubles_nothing(
+    warehouse: Warehouse, busy: Sandbox, point: str, lost_folder: bool
+) -> None:
+    """In the second of three packages, with the working folder kept or lost as in a container."""
+    assert start(warehouse, busy, point, passes=1).wait() == -signal.SIGKILL
+    if lost_folder:
+        warehouse.pipeline.drop()
+    assert_next_run_equals_the_api(warehouse, busy)
+
+
+@pytest.mark.parametrize("request_number", [1, 2, 5, 8])
+def test_a_kill_during_extract_loses_and_doubles_nothing(
+    warehouse: Warehouse, busy: Sandbox, request_number: int
+) -> None:
+    """While a request is under way."""
+    running: list[subprocess.Popen[bytes]] = []
+
+    def intercept(params: dict[str, str]) -> Reply | None:
+        if running and len(busy.requests) == request_number:
+            running.pop().kill()
+        return None
+
+    busy.intercept = intercept
+    running.append(process := start(warehouse, busy))
+    assert process.wait() == -signal.SIGKILL
+    assert_next_run_equals_the_api(warehouse, busy)
+
+
+def test_kills_at_random_moments_lose_and_double_nothing(
+    warehouse: Warehouse, busy: Sandbox
+) -> None:
+    """Many in a row on the same warehouse, with changes between them."""
+    began = time.monotonic()
+    start(warehouse, busy).wait()
+    whole_s = time.monotonic() - began
+    random = Random(7)
+    for n in range(6):
+        busy.world.advance(timedelta(minutes=5))
+        busy.world.add_message(busy.world.contacts[n % 9], content=f"message {n}")
+        process = start(warehouse, busy)
+        time.sleep(random.uniform(0.4, 1.0) * whole_s)
+        process.kill()
+        process.wait()
+    # The first finishes the run that was killed, the second sees what changed behind it.
+    warehouse.sync(busy)
+    assert_next_run_equals_the_api(warehouse, busy)
