@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
-from flowiq_source.client import Page, RawRow
+from flowiq_source.answers import Page, RawRow
 from flowiq_source.errors import ConfigurationError, FlowiqError, Inconsistent, NotFound
 from flowiq_source.rows import Mapped, message_digest
 

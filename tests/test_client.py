@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 
 from flowiq_source import errors
-from flowiq_source.client import FlowiqClient, Meter, Page
+from flowiq_source.answers import Page
+from flowiq_source.client import FlowiqClient, Meter
 from flowiq_source.sandbox import Contact, RateLimit, Reply, Sandbox, reply_json
 from flowiq_source.settings import Settings
 from tests.conftest import Warehouse

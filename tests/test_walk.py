@@ -11,7 +11,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flowiq_source.client import Page
+from flowiq_source.answers import Page
 from flowiq_source.errors import ServerError
 from flowiq_source.rows import message_row
 from flowiq_source.walk import Cursor, Task, lookback_start, read_conversation
