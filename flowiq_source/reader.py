@@ -27,6 +27,7 @@ from flowiq_source.walk import (
     Reading,
     Task,
     Walk,
+    count_after,
     lookback_start,
     note_missing,
     read_conversation,
@@ -72,6 +73,12 @@ class ConversationRead:
     reading: Reading
     previous: Cursor | None
     requests: int
+    backfill: bool = False
+
+    @property
+    def newer(self) -> int:
+        """Messages newer than what the sync before read."""
+        return count_after(self.previous.newest if self.previous else None, self.reading)
 
 
 Event = Listed | Roster | ConversationRead
@@ -162,7 +169,8 @@ class Reader:
             since=since or lookback_start(cursor, self.lookback),
             cursor=cursor,
         )
-        return ConversationRead(conversation, read_conversation(task), previous, meter.requests)
+        reading = read_conversation(task)
+        return ConversationRead(conversation, reading, previous, meter.requests, bool(since))
 
     def unlisted(self, contact_id: str, previous: Cursor) -> ConversationRead:
         """A conversation whose contact the API lists no longer; costs no request."""

@@ -87,7 +87,8 @@ def flowiq_source(
         _lookback(lookback_days),
         _phone_numbers(phone_numbers),
     )
-    return resources(reader, _backfill(start_date, end_date), full_refresh=full_refresh)
+    backfill = _backfill(start_date, end_date, reader.now(), full_refresh=full_refresh)
+    return resources(reader, backfill, full_refresh=full_refresh)
 
 
 def resources(
@@ -174,7 +175,8 @@ class Package:
         self.counts["replaced"] += sum(m.replaced for m in mapped)
         if isinstance(event, ConversationRead):
             self.counts[event.reading.status] += 1
-            self.counts["newer"] += event.reading.newer
+            if not event.backfill:
+                self.counts["newer"] += event.newer
 
     def take(self) -> bool:
         """Whether one more conversation goes into the package."""
@@ -296,8 +298,6 @@ class _Run:
     def conversations(self, event: Event) -> Iterator[Any]:
         if isinstance(event, ConversationRead):
             reading = event.reading
-            if reading.status == "failed":
-                logger.error("one conversation failed: %s", reading.error)
             # A backfill sees a part; only its failures say something of the whole.
             if reading.status == "failed" or _backfill_start() is None:
                 yield [conversation_row(event, self.reader.tenant_id)]
@@ -328,6 +328,8 @@ def _is_fresh(cursor: Cursor, started_at: datetime) -> bool:
 def _counted(event: Event) -> Event:
     if isinstance(event, ConversationRead):
         _current_package().add(event)
+        if event.reading.status == "failed":
+            logger.error("one conversation failed: %s", event.reading.error)
     return event
 
 
@@ -355,15 +357,23 @@ def _phone_numbers(numbers: Sequence[str] | None) -> list[str] | None:
 
 
 def _backfill(
-    start: str | datetime | None, end: str | datetime | None
+    start: str | datetime | None,
+    end: str | datetime | None,
+    now: datetime,
+    *,
+    full_refresh: bool,
 ) -> tuple[datetime, datetime] | None:
     """The half-open range of a backfill; None for an incremental sync."""
     if start is None and end is None:
         scheduler = Container()[TimeIntervalContext]
         interval = scheduler.interval if scheduler.allow_external_schedulers else None
         return (interval.start, interval.end) if interval else None
+    if full_refresh:
+        raise ConfigurationError(
+            "sources.flowiq.full_refresh reads everything: leave out start_date and end_date"
+        )
     first = _BEGINNING if start is None else _date("start_date", start)
-    last = datetime.now(timezone.utc) if end is None else _date("end_date", end)
+    last = now if end is None else _date("end_date", end)
     if first >= last:
         raise ConfigurationError("sources.flowiq.start_date must be before end_date")
     return first, last

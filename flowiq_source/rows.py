@@ -4,7 +4,7 @@ Pure: no HTTP, no dlt, no clock. A value that does not fit its column is null in
 entry of `rejected`; a field that nobody documented keeps its value under its own name.
 
 Source: FlowIQ quick start ("seed"), API reference and product overview, which name the same
-things differently; the first alias below is the column's own name.
+things differently: a column below is known by its own name and by its aliases.
 """
 
 import hashlib
@@ -232,7 +232,7 @@ class Column:
         return [] if self.data_type == "list" else None
 
 
-_NAMES = Column("text", _text)
+_TEXT = Column("text", _text)
 
 MESSAGE: dict[str, Column] = {
     "id": Column("text", _key),
@@ -252,9 +252,9 @@ MESSAGE: dict[str, Column] = {
 CONTACT: dict[str, Column] = {
     "id": Column("text", _key),
     "whatsapp_id": Column("text", _digits, ("whatsapp_number",)),
-    "phone_number": _NAMES,
+    "phone_number": _TEXT,
     "full_name": Column("text", _text, ("contact_name",)),
-    "email": _NAMES,
+    "email": _TEXT,
     "created_at": Column("timestamp", _timestamp),
     "has_unread_messages": Column("bool", _bool),
     "archived": Column("bool", _bool),
@@ -262,11 +262,11 @@ CONTACT: dict[str, Column] = {
     "bot_status": Column("text", _bot_status),
     "last_message": Column("text", _text_or_json),
     "last_message_at": Column("timestamp", _timestamp, ("last_message_time",)),
-    "profile_picture_url": _NAMES,
+    "profile_picture_url": _TEXT,
     "tags": Column("list", _tags),
 }
 
-REACTION: dict[str, Column] = {"emoji": _NAMES, "sender": _NAMES}
+REACTION: dict[str, Column] = {"emoji": _TEXT, "sender": _TEXT}
 
 OUR_COLUMNS = ("tenant_id", "contact_id", "whatsapp_id", "synced_at")
 """Columns that the connector adds; a field of the API with such a name gets another."""
@@ -392,11 +392,39 @@ def _undocumented(mapped: Mapped, fields: Row, taken: set[str], depth: int = 0) 
     names = {key: column_name(key) for key in fields}
     # Of two keys that meet in one name, the one that is the name keeps it, in every row.
     for key in sorted(fields, key=lambda key: names[key] != key):
-        name = names[key]
+        value, name = _plain(mapped, fields[key], depth), names[key]
+        if _overflows(value):
+            value, name = str(value), f"{name}_text"
         while name in taken or name in kept:
             name = f"api_{name.lstrip('_')}"
-        kept[name] = _plain(mapped, fields[key], depth)
+        kept[name] = value
     return kept
+
+
+def _overflows(value: object) -> bool:
+    """Whether dlt would take a value for a number that no column of numbers holds.
+
+    It does so with text too, where an earlier row made a column of numbers: the load would fail,
+    and every later one with it. So such values get a column of their own, as text.
+    """
+    if isinstance(value, str):
+        if not re.fullmatch(
+            r"\s*[+-]?([0-9._]+([eE][+-]?[0-9]+)?|nan|inf|infinity)\s*", value, re.IGNORECASE
+        ):
+            return False
+        value = _number(value)
+    if isinstance(value, float):
+        return not math.isfinite(value)
+    return isinstance(value, int) and not -(2**63) <= value < 2**63
+
+
+def _number(text: str) -> int | float | None:
+    for kind in (int, float):
+        try:
+            return kind(text)
+        except ValueError:
+            continue
+    return None
 
 
 def _plain(mapped: Mapped, value: Any, depth: int = 0) -> Any:
@@ -408,10 +436,9 @@ def _plain(mapped: Mapped, value: Any, depth: int = 0) -> Any:
     if isinstance(value, dict):
         return _undocumented(mapped, value, set(), depth + 1)
     if isinstance(value, list):
-        return [_plain(mapped, element, depth + 1) for element in value]
-    too_big = isinstance(value, int) and not -(2**63) <= value < 2**63
-    no_number = isinstance(value, float) and not math.isfinite(value)
-    return str(value) if too_big or no_number else value
+        elements = [_plain(mapped, element, depth + 1) for element in value]
+        return [{"value_text": str(e)} if _overflows(e) else e for e in elements]
+    return value
 
 
 def column_name(key: str) -> str:

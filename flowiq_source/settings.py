@@ -32,7 +32,7 @@ class Settings:
     @property
     def endpoint(self) -> str:
         """The one URL that the API answers on."""
-        return self.base_url.rstrip("/") + "/conversations"
+        return self.base_url.rstrip("/").removesuffix("/conversations") + "/conversations"
 
     @property
     def tenant_key(self) -> str:
@@ -57,7 +57,7 @@ def _check_url(url: str) -> None:
         host = None
     if not host or parts.username or parts.query or parts.fragment:
         raise ConfigurationError(
-            "sources.flowiq.base_url is not a plain URL of scheme, host and port: "
+            "sources.flowiq.base_url is not a plain URL such as https://host: "
             f"the production value is {PRODUCTION_URL}"
         )
     if parts.scheme != "https" and not (parts.scheme == "http" and host in _LOOPBACK):

@@ -15,12 +15,12 @@ from flowiq_source.resources import Package
 class Summary:
     """What one run did.
 
-    `rows` counts what was written, per table, new or read again; `newer` the messages among them
-    that are newer than what the sync before read of their conversation.
+    `rows` counts what was written, per table, new or read again; `newer` the messages that are
+    newer than what the sync before read of their conversation, None after a backfill.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
-    newer: int = 0
+    newer: int | None = None
     read: int = 0
     missing: int = 0
     failed: int = 0
@@ -42,7 +42,8 @@ class Summary:
         self.missing += counts["missing"]
         self.failed += counts["failed"]
         self.unlisted += counts["unlisted"]
-        self.newer += counts["newer"]
+        if "newer" in counts:
+            self.newer = (self.newer or 0) + counts["newer"]
         self.requests += counts["requests"]
         self.replaced_characters += counts["replaced"]
         self.unknown_numbers += package.unknown_numbers
@@ -51,8 +52,8 @@ class Summary:
                 self.rows[table] = self.rows.get(table, 0) + count
 
     def __str__(self) -> str:
-        lines = [
-            f"new messages    {self.newer}",
+        lines = [] if self.newer is None else [f"new messages    {self.newer}"]
+        lines += [
             "rows written    " + (_listed(self.rows) or "none") + " (new or refreshed)",
             f"conversations   {self.read} read, {self.missing} missing, {self.failed} failed",
             f"requests        {self.requests}",
@@ -120,14 +121,20 @@ def _load_package(pipeline: dlt.Pipeline, source: DltSource) -> dict[str, int]:
 
 
 def _finish_pending(pipeline: dlt.Pipeline) -> None:
-    """Restore the state from the destination, then load what an earlier run left behind."""
+    """Load what an earlier run left behind, then take the state that the destination has.
+
+    dlt prefers the newer of the local and the destination's state. But a destination that was
+    put back from a backup, or another dataset, must not get cursors of rows that it lacks.
+    """
     rewind_interrupted_loads(pipeline)
     pipeline.run()
     while pipeline.has_pending_data:
         pipeline.run()
+    if pipeline.config.restore_from_destination:
+        pipeline.drop()
+        pipeline.sync_destination()
 
 
 def _file_format(pipeline: dlt.Pipeline) -> Any:
-    """Parquet where the destination takes it: dlt's default for DuckDB is seven times slower."""
-    formats = pipeline.destination.capabilities().supported_loader_file_formats or []
-    return "parquet" if "parquet" in formats else None
+    """Parquet for DuckDB: dlt's default there is seven times slower."""
+    return "parquet" if pipeline.destination.destination_type.endswith("duckdb") else None

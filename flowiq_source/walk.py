@@ -125,8 +125,6 @@ class Reading:
     status: str = "failed"
     error: str | None = None
     mapped: list[Mapped] = field(default_factory=list)
-    newer: int = 0
-    """Rows newer than the cursor of the sync before."""
     message_count: int | None = None
     synced_at: datetime = _NEVER
     rescanned_at: datetime | None = None
@@ -223,7 +221,6 @@ def _pass(task: Task, reading: Reading) -> bool:
         reading.rescanned_at = reading.synced_at
     known = (walk.first_total or 0) if page.more else len(walk.seen)
     reading.status = "complete"
-    reading.newer = _count_after(task.cursor.newest if task.cursor else None, reading)
     reading.cursor = _next_cursor(task, reading, known)
     return True
 
@@ -251,18 +248,19 @@ def _explained(cursor: Cursor | None, walk: Walk, reading: Reading) -> bool:
         return True
     if walk.first_total is None:
         return False
-    return walk.first_total - _count_after(cursor.newest, reading) == cursor.known
+    return walk.first_total - count_after(cursor.newest, reading) == cursor.known
 
 
 def _next_cursor(task: Task, reading: Reading, known: int) -> Cursor:
     newest = reading.last_message_at
     # A message dated in the future must not hide the ones that arrive before that date.
     newest = min(newest, task.started_at) if newest else None
-    at_or_before = known - _count_after(newest, reading)
+    at_or_before = known - count_after(newest, reading)
     rescanned_at = reading.rescanned_at or reading.synced_at
     return Cursor(newest, at_or_before, rescanned_at, reading.synced_at)
 
 
-def _count_after(time: datetime | None, reading: Reading) -> int:
+def count_after(time: datetime | None, reading: Reading) -> int:
+    """How many messages of the reading are newer than a time; None is before all of them."""
     times = (m.row["timestamp"] for m in reading.mapped)
     return sum(at is not None and (time is None or at > time) for at in times)

@@ -69,7 +69,8 @@ def _sync(title: str, sandbox: Sandbox) -> None:
         "DLT_DATA_DIR": str(HOME.resolve()),
         "RUNTIME__DLTHUB_TELEMETRY": "false",
     }
-    subprocess.run([sys.executable, PIPELINE], env=os.environ | settings, check=True)  # noqa: S603
+    inherited = {name: v for name, v in os.environ.items() if not name.startswith("SOURCES__")}
+    subprocess.run([sys.executable, PIPELINE], env=inherited | settings, check=True)  # noqa: S603
     print()
 
 

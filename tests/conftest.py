@@ -28,7 +28,16 @@ Rows = list[tuple[Any, ...]]
 @pytest.fixture(autouse=True)
 def clean_settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """No setting, state or file of the developer's reaches a test."""
-    for name in [name for name in os.environ if name.startswith(("SOURCES__", "DESTINATION"))]:
+    ours = (
+        "SOURCES__",
+        "DESTINATION",
+        "DATASET_NAME",
+        "DLT_",
+        "EXTRACT__",
+        "NORMALIZE__",
+        "LOAD__",
+    )
+    for name in [name for name in os.environ if name.startswith(ours)]:
         monkeypatch.delenv(name)
     monkeypatch.setenv("DLT_DATA_DIR", str(tmp_path / "dlt"))
     monkeypatch.chdir(tmp_path)

@@ -87,6 +87,24 @@ def test_a_broken_off_full_refresh_is_continued_as_one(
     assert loaded(warehouse) == expected(sandbox)
 
 
+def test_a_warehouse_put_back_from_a_backup_is_filled_up(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact
+) -> None:
+    """The destination's cursors count, not newer ones of the working folder."""
+    write(sandbox, alice, 150, every=DAY)
+    warehouse.sync(sandbox)
+    backup = warehouse.file.read_bytes()
+    sandbox.world.advance(100 * DAY)
+    write(sandbox, alice, 90)
+    warehouse.sync(sandbox)
+    warehouse.file.write_bytes(backup)
+    warehouse.sync(sandbox)
+    assert loaded(warehouse) == expected(sandbox)
+    warehouse.file.unlink()
+    warehouse.sync(sandbox)
+    assert loaded(warehouse) == expected(sandbox)
+
+
 def test_an_old_interruption_is_not_continued(
     warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
 ) -> None:
@@ -96,7 +114,7 @@ def test_an_old_interruption_is_not_continued(
         warehouse.sync(sandbox, package=4)
     sandbox.intercept = None
     pipeline = warehouse.pipeline
-    with pipeline.managed_state() as state:
+    with pipeline.managed_state(extract_state=True) as state:
         tenant = state["sources"]["flowiq"]["resources"]["messages"]["tenants"]["sandbox"]
         yesterday = datetime.now(timezone.utc) - timedelta(days=1)
         tenant["open_run"]["started_at"] = int(yesterday.timestamp() * 1e6)
@@ -172,7 +190,7 @@ def test_a_conversation_that_answers_404_is_asked_for_once_a_week(
     assert message_requests(sandbox) == 10
     sandbox.intercept = None
     pipeline = warehouse.pipeline
-    with pipeline.managed_state() as state:
+    with pipeline.managed_state(extract_state=True) as state:
         tenant = state["sources"]["flowiq"]["resources"]["messages"]["tenants"]["sandbox"]
         tenant["cursors"][lost.id][3] -= int(timedelta(days=7) / timedelta(microseconds=1))
     warehouse.sync(sandbox)

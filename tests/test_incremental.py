@@ -352,6 +352,7 @@ def test_a_full_refresh_rereads_everything_and_loses_nothing(
     old = alice.messages[0]
     old.status = "failed"
     summary = warehouse.sync(sandbox, full_refresh=True)
+    assert summary.newer == 0
     assert message_requests(sandbox) == 4
     assert summary.complete
     assert loaded(warehouse) == expected(sandbox)

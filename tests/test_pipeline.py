@@ -86,6 +86,7 @@ def test_the_command_line_backfills_and_refreshes(
     day = alice.messages[200].at
     done = run("--start-date", day.isoformat(), "--end-date", (day + timedelta(days=3)).isoformat())
     assert "messages 3 " in done.stdout
+    assert "new messages" not in done.stdout
     assert run().returncode == 0
     assert "requests        2\n" in run().stdout
     assert "requests        4\n" in run("--full-refresh").stdout

@@ -278,11 +278,12 @@ def test_real_text_is_untouched(text: str) -> None:
 
 
 def test_undocumented_values_are_cleaned_at_every_depth() -> None:
-    """Numbers that no warehouse holds become text, keys become names, the rest stays."""
+    """Numbers that no column holds become text in another, keys become names, the rest stays."""
     raw = [2**63, -(2**63), math.nan, -math.inf, 1.5, True, None, {"aB": 10**30}]
-    kept = [str(2**63), -(2**63), "nan", "-inf", 1.5, True, None, {"a_b": str(10**30)}]
+    texts = [{"value_text": text} for text in (str(2**63), "nan", "-inf")]
+    kept = [texts[0], -(2**63), *texts[1:], 1.5, True, None, {"a_b_text": str(10**30)}]
     row = message({"x": raw, "y": {"Z z": raw}, "n": 2**63}).row
-    assert (row["x"], row["y"], row["n"]) == (kept, {"z_z": kept}, str(2**63))
+    assert (row["x"], row["y"], row["n_text"]) == (kept, {"z_z": kept}, str(2**63))
 
 
 @pytest.mark.parametrize(

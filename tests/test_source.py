@@ -14,7 +14,7 @@ from dlt.extract import DltSource
 from dlt.extract.incremental.context import TimeIntervalContext
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from flowiq_source import FlowiqError, flowiq_source
+from flowiq_source import FlowiqError, flowiq_source, sync
 from flowiq_source.sandbox import Contact, Reply, Sandbox, reply_json
 from tests.conftest import Warehouse
 from tests.test_incremental import (
@@ -300,6 +300,7 @@ def test_an_incremental_without_an_end_is_refused(
         ({"start_date": "yesterday"}, "start_date is no ISO 8601 time"),
         ({"start_date": "2026-02-01", "end_date": "2026-01-01"}, "start_date must be before"),
         ({"lookback_days": -1}, "lookback_days"),
+        ({"full_refresh": True, "end_date": "2026-01-01"}, "leave out start_date and end_date"),
         ({"lookback_days": 1e300}, "lookback_days"),
         ({"phone_numbers": ["27820000001", "none"]}, "number 2 of 2 has no digits"),
         ({"phone_numbers": "27820000001"}, "must be a list"),
@@ -346,8 +347,8 @@ def test_a_row_with_bad_values_loads_and_the_values_are_kept_aside(
     assert summary.complete
     assert summary.replaced_characters == 3
     [row] = warehouse.query(
-        "SELECT timestamp, sender, status, content, delivery__attempts, delivery__carrier, dlt_id "
-        "FROM flowiq.messages WHERE id = '12345'"
+        "SELECT timestamp, sender, status, content, delivery__attempts_text, delivery__carrier, "
+        "dlt_id FROM flowiq.messages WHERE id = '12345'"
     )
     assert row[:3] == (None, None, "seen-by-a-cat")
     assert json.loads(row[3]) == BAD_MESSAGE["content"]
@@ -367,6 +368,40 @@ def test_a_row_with_bad_values_loads_and_the_values_are_kept_aside(
     assert ("messages", "12345", "reactions[1]", "7") in rejected
     assert len(rejected) == 4
     assert warehouse.one("SELECT count(*) FROM flowiq.messages") == 3
+
+
+def answer_with(sandbox: Sandbox, rows: list[Any]) -> None:
+    """Have the API answer every conversation with these rows."""
+    pagination = {"currentPage": 1, "totalPages": 1, "hasNextPage": False}
+    pagination |= {"totalMessages": len(rows)}
+    answer = reply_json(200, {"success": True, "messages": rows, "pagination": pagination})
+    sandbox.intercept = lambda params: answer if "contactId" in params else None
+
+
+@pytest.mark.parametrize("odd", [2**70, str(2**70), float("nan"), "1e999", "2026-01-01", {}, [1]])
+@pytest.mark.parametrize("first", [1, 1.5, "2026-01-01T00:00:00Z", True])
+def test_an_undocumented_field_may_change_its_type(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact, first: Any, odd: Any
+) -> None:
+    """No value makes a load fail, for it would fail for ever."""
+    for value in (first, odd):
+        answer_with(sandbox, [{"id": repr(value), "content": "x", "extra": value, "more": [value]}])
+        assert warehouse.sync(sandbox).complete
+    assert warehouse.one("SELECT count(*) FROM flowiq.messages") == 2
+
+
+def test_a_failure_shows_whatever_is_selected(
+    warehouse: Warehouse,
+    sandbox: Sandbox,
+    alice: Contact,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The summary and the log do not depend on the conversations table."""
+    broken = Reply(400, b'{"success": false, "error": "Bad request"}')
+    sandbox.intercept = lambda params: broken if "contactId" in params else None
+    summary = sync(warehouse.pipeline, warehouse.source(sandbox).with_resources("messages"))
+    assert (summary.failed, summary.requests, summary.complete) == (1, 2, False)
+    assert "one conversation failed: reading a conversation, page 1: HTTP 400" in caplog.text
 
 
 def test_a_contact_that_cannot_be_asked_for_is_kept_and_reported(

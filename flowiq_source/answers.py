@@ -1,0 +1,173 @@
+"""What an HTTP answer says: a page of raw rows, or which error. Pure.
+
+Source: FlowIQ API reference, "Conversations", and the vendor's OpenAPI file.
+"""
+
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from typing import Any, NoReturn
+
+from flowiq_source import errors
+
+RawRow = Any
+"""One element of `messages` or `contacts`, as the JSON has it; an object, if the API is well."""
+
+Answer = dict[str, Any]
+
+_BY_STATUS: dict[int, tuple[type[errors.FlowiqError], str]] = {
+    401: (
+        errors.CredentialsError,
+        "the token is wrong or not the tenant's: check sources.flowiq.bearer_token and tenant_id",
+    ),
+    403: (
+        errors.CredentialsError,
+        "the token may not read this: check sources.flowiq.bearer_token and its rights in FlowIQ",
+    ),
+    404: (errors.NotFound, "the API has no such contact or conversation"),
+    408: (errors.ServerError, "the API gave up waiting; run again later"),
+    429: (
+        errors.RateLimited,
+        "the account's requests are used up, perhaps by another program; run again later",
+    ),
+}
+_ORGANISATION = (
+    errors.UnknownOrganisation,
+    "FlowIQ knows no organisation with this tenant id: check sources.flowiq.tenant_id",
+)
+_TENANT_MISSING = (
+    errors.ConfigurationError,
+    "FlowIQ wants a tenant id: set sources.flowiq.tenant_id",
+)
+_BAD_REQUEST = (
+    errors.BadRequest,
+    "the API refuses the request; it may have changed, or the connector has a bug",
+)
+_SERVER_ERROR = (errors.ServerError, "FlowIQ has a problem of its own; run again later")
+_NOT_FLOWIQ = (
+    errors.NotFlowiq,
+    "this is not an answer that FlowIQ documents; check sources.flowiq.base_url and any proxy",
+)
+
+
+@dataclass(frozen=True)
+class Page:
+    """One page of a listing: its raw rows and what the API says of the whole."""
+
+    rows: list[RawRow]
+    total: int | None
+    """Rows of the whole listing, `totalMessages` or `totalContacts`; None if the API is silent."""
+    more: bool
+    """Whether a page follows."""
+
+
+def check_answer(tried: str, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
+    """The JSON object of a good answer.
+
+    Raises:
+        FlowiqError: the class says what kind of trouble it is, the text what to do.
+    """
+    answer = _json_object(body)
+    if status == 200 and answer is not None and answer.get("success") is not False:
+        return answer
+    kind, advice = _diagnosis(status, answer)
+    message = f"{tried}: HTTP {status}{_what_came(status, answer)}: {advice}"
+    if issubclass(kind, errors.Retryable):
+        raise kind(message, wait_s=_wait_asked(headers))
+    raise kind(message)
+
+
+def _json_object(body: bytes) -> Answer | None:
+    try:
+        answer = json.loads(body)
+    except (ValueError, RecursionError):
+        return None
+    return answer if isinstance(answer, dict) else None
+
+
+def _diagnosis(status: int, answer: Answer | None) -> tuple[type[errors.FlowiqError], str]:
+    words = f"{(answer or {}).get('error')} {(answer or {}).get('message')}".lower()
+    if status in (200, 404) and "organization not found" in words:
+        return _ORGANISATION
+    if status in (200, 400) and "tenant id is required" in words:
+        return _TENANT_MISSING
+    if status == 200 and answer is not None:
+        return _SERVER_ERROR
+    if status in _BY_STATUS and (answer is not None or status != 404):
+        return _BY_STATUS[status]
+    if status >= 500:
+        return _SERVER_ERROR
+    return _BAD_REQUEST if answer is not None and status >= 400 else _NOT_FLOWIQ
+
+
+def _what_came(status: int, answer: Answer | None) -> str:
+    if answer is None:
+        return ", no JSON object"
+    return " with success: false" if status == 200 else ""
+
+
+def _wait_asked(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the server asks to wait: `Retry-After`, else until `X-RateLimit-Reset`."""
+    # The server's own clock, because ours may be minutes off.
+    now = _epoch(headers.get("Date")) or time.time()
+    asked = headers.get("Retry-After", "").strip()
+    if asked.isdigit():
+        return float(asked)
+    until = _epoch(asked)
+    if until is None and headers.get("X-RateLimit-Remaining", "0").strip() == "0":
+        reset = headers.get("X-RateLimit-Reset", "").strip()
+        until = float(reset) if reset.isdigit() else None
+    return None if until is None else max(0.0, until - now)
+
+
+def _epoch(http_date: str | None) -> float | None:
+    try:
+        return parsedate_to_datetime(http_date or "").timestamp()
+    except ValueError:
+        return None
+
+
+def page_of(tried: str, answer: Answer, number: int, rows_key: str, total_key: str) -> Page:
+    """The page in a good answer.
+
+    Raises:
+        NotFlowiq: the rows or the pagination are missing, or it is another page.
+    """
+    rows = answer.get(rows_key)
+    if not isinstance(rows, list):
+        _undocumented(tried, f"without a list of {rows_key}")
+    pagination = answer.get("pagination")
+    if not isinstance(pagination, dict):
+        _undocumented(tried, "without pagination")
+    if _count(pagination.get("currentPage", number)) != number:
+        _undocumented(tried, "of another page")
+    total_pages = _count(pagination.get("totalPages"))
+    has_next = pagination.get("hasNextPage")
+    if not isinstance(has_next, bool):
+        if total_pages is None:
+            _undocumented(tried, "that does not say whether a page follows")
+        has_next = True
+    more = has_next and (total_pages is None or number < total_pages)
+    return Page(rows, _count(pagination.get(total_key)), more)
+
+
+def contact_of(tried: str, answer: Answer) -> RawRow:
+    """The contact in a good find-by-phone answer.
+
+    Raises:
+        NotFlowiq: there is none in it.
+    """
+    if not isinstance(answer.get("contact"), dict):
+        _undocumented(tried, "without a contact")
+    return answer["contact"]
+
+
+def _undocumented(tried: str, what: str) -> NoReturn:
+    kind, advice = _NOT_FLOWIQ
+    raise kind(f"{tried}: HTTP 200 {what}: {advice}")
+
+
+def _count(value: object) -> int | None:
+    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
