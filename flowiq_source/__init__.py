@@ -13,5 +13,6 @@ Read on in `resources.py` (the source and its tables), `reader.py` (what a run a
 from flowiq_source.errors import FlowiqError
 from flowiq_source.resources import flowiq_source
 from flowiq_source.sync import Summary, sync
+from flowiq_source.verify import Verification, verify
 
-__all__ = ["FlowiqError", "Summary", "flowiq_source", "sync"]
+__all__ = ["FlowiqError", "Summary", "Verification", "flowiq_source", "sync", "verify"]

@@ -6,6 +6,7 @@ FlowiqError
 │   └── UnknownOrganisation     404 on the tenant
 ├── NotFound                    404 on a contact or a conversation
 ├── BadRequest                  any other 4xx
+├── Busy                        another process syncs with the same pipeline
 ├── Inconsistent                pages that contradict each other or their own count
 └── Retryable                   worth another try
     ├── RateLimited             429
@@ -47,6 +48,10 @@ class BadRequest(FlowiqError):
 
 class Inconsistent(FlowiqError):
     """The pages contradict each other or their own count."""
+
+
+class Busy(FlowiqError):
+    """Another process syncs with the same pipeline."""
 
 
 class Retryable(FlowiqError):

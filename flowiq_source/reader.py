@@ -195,10 +195,14 @@ def _enrol(contacts: list[Mapped], roster: dict[str, Conversation]) -> list[Mapp
 
 
 def _conversation(row: Row) -> Conversation:
-    # Where the API gives an id it goes into the URL, not the number: URLs end in proxies' logs.
-    number = contact_number(row)
-    who: Params = {"whatsappNumber": number} if row["id"] == number else {"contactId": row["id"]}
+    who = conversation_params(row["id"], contact_number(row))
     return Conversation(row["id"], row["whatsapp_id"], who)
+
+
+def conversation_params(contact_id: str, number: str) -> Params:
+    """How the API is asked for a conversation: by id where it gives one, else by number."""
+    # Not by number where there is a choice: URLs end in proxies' logs.
+    return {"whatsappNumber": number} if contact_id == number else {"contactId": contact_id}
 
 
 def conversation_row(read: ConversationRead, tenant_id: str) -> Row:

@@ -8,7 +8,9 @@ import dlt
 from dlt.extract import DltSource
 
 from flowiq_source.interrupted import rewind_interrupted_loads
+from flowiq_source.lock import sole_sync
 from flowiq_source.resources import Package
+from flowiq_source.views import create_current_messages, delete_gone_messages
 
 
 @dataclass
@@ -87,6 +89,7 @@ def sync(
     *,
     package_conversations: int = PACKAGE_CONVERSATIONS,
     package_minutes: float = PACKAGE_MINUTES,
+    delete_gone: bool = False,
 ) -> Summary:
     """Load everything that is new into the pipeline's destination.
 
@@ -95,17 +98,24 @@ def sync(
     it left unfinished is finished first. Unlike `pipeline.run`, this creates every documented
     table and column, children included, even when no row has one yet.
 
+    With `delete_gone`, messages that the API has no longer are deleted instead of only left out
+    of the view `current_messages`.
+
     Raises:
+        Busy: another process syncs with this pipeline.
         PipelineStepFailed: a step failed; its cause is a FlowiqError if the API was the reason.
     """
     started = time.monotonic()
     summary = Summary()
-    _finish_pending(pipeline)
-    while True:
-        with Package(package_conversations, package_minutes) as package:
-            summary.add(package, _load_package(pipeline, source))
-        if not package.counts["remaining"]:
-            break
+    with sole_sync(pipeline):
+        _finish_pending(pipeline)
+        while True:
+            with Package(package_conversations, package_minutes) as package:
+                summary.add(package, _load_package(pipeline, source))
+            if not package.counts["remaining"]:
+                break
+        if delete_gone:
+            delete_gone_messages(pipeline)
     summary.seconds = time.monotonic() - started
     return summary
 
@@ -117,6 +127,7 @@ def _load_package(pipeline: dlt.Pipeline, source: DltSource) -> dict[str, int]:
     # Before the load, because dlt itself creates a child table with its first row.
     pipeline.sync_schema()
     pipeline.load(raise_on_failed_jobs=True)
+    create_current_messages(pipeline)
     return rows
 
 

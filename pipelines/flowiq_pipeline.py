@@ -7,6 +7,7 @@ the credentials are wrong.
 import argparse
 import sys
 import traceback
+from collections.abc import Callable
 from typing import Any
 
 import dlt
@@ -15,29 +16,58 @@ from dlt.common.configuration.exceptions import (
     ConfigValueCannotBeCoercedException,
 )
 from dlt.common.destination.exceptions import UnknownDestinationModule
+from dlt.common.exceptions import MissingDependencyException
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from flowiq_source import FlowiqError, flowiq_source, sync
 
+Main = Callable[[argparse.Namespace], int]
 
-def main() -> int:
-    """Run and report; the exit status."""
-    options = _options()
-    try:
-        pipeline = dlt.pipeline(
-            # dlt names the DuckDB file after the pipeline, and DuckDB wants it to differ from
-            # the dataset's name.
-            pipeline_name="flowiq_pipeline",
-            destination=dlt.config.get("destination_type", str) or "duckdb",
-            dataset_name=dlt.config.get("dataset_name", str) or "flowiq",
-        )
-        summary = sync(pipeline, flowiq_source(**_given(options)))
-    except Exception as error:  # noqa: BLE001 - the last line of defence prints one line
-        if options.debug:
-            traceback.print_exc()
-        return _report(error)
+
+def reporting(main: Main) -> Main:
+    """Turn what `main` raises into one line and an exit status."""
+
+    def wrapped(options: argparse.Namespace) -> int:
+        try:
+            return main(options)
+        except Exception as error:  # noqa: BLE001 - the last line of defence prints one line
+            if options.debug:
+                traceback.print_exc()
+            return _report(error)
+
+    return wrapped
+
+
+@reporting
+def main(options: argparse.Namespace) -> int:
+    """Sync and print the summary."""
+    summary = sync(open_pipeline(), flowiq_source(**_given(options)), **_sync_settings())
     print(summary)
     return 0 if summary.complete else 1
+
+
+def open_pipeline() -> dlt.Pipeline:
+    """The pipeline, with the destination and dataset of dlt's config."""
+    return dlt.pipeline(
+        # dlt names the DuckDB file after the pipeline, and DuckDB wants it to differ from the
+        # dataset's name.
+        pipeline_name="flowiq_pipeline",
+        destination=dlt.config.get("destination_type", str) or "duckdb",
+        dataset_name=dlt.config.get("dataset_name", str) or "flowiq",
+    )
+
+
+def _sync_settings() -> dict[str, Any]:
+    """The settings of `sync` that are in dlt's config."""
+    types: dict[str, type] = {
+        "package_conversations": int,
+        "package_minutes": float,
+        "delete_gone": bool,
+    }
+    found: dict[str, Any] = {
+        name: dlt.config.get(f"sources.flowiq.{name}", kind) for name, kind in types.items()
+    }
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def _options() -> argparse.Namespace:
@@ -70,21 +100,28 @@ def _diagnosis(error: BaseException) -> tuple[int, str]:
         match cause:
             case FlowiqError():
                 return cause.exit_status, str(cause)
+            case ConfigFieldMissingException() if "bearer_token" in cause.fields:
+                return 2, (
+                    "bearer_token is not set: put it into .dlt/secrets.toml (see "
+                    ".dlt/secrets.toml.example) or into SOURCES__FLOWIQ__BEARER_TOKEN"
+                )
             case ConfigFieldMissingException():
                 return 2, (
-                    f"{', '.join(cause.fields)} is not set: put it into .dlt/secrets.toml (see "
-                    ".dlt/secrets.toml.example) or the environment (SOURCES__FLOWIQ__BEARER_TOKEN)"
+                    f"{', '.join(cause.fields)} of the destination is not set: put it into "
+                    ".dlt/secrets.toml or into DESTINATION__<TYPE>__CREDENTIALS"
                 )
             case ConfigValueCannotBeCoercedException():
-                return (
-                    2,
-                    f"the value of {cause.field_name} has the wrong type: expected {cause.hint}",
-                )
+                return 2, f"the value of {cause.field_name} has the wrong type: see the README"
+            case MissingDependencyException():
+                return 2, " ".join(str(cause).split())
             case UnknownDestinationModule():
                 return 2, f"dlt knows no destination {cause.ref}: check destination_type"
     # Another message might quote a row or a connection string: only its kind is said.
     step = f"the {error.step} step" if isinstance(error, PipelineStepFailed) else "the run"
-    return 1, f"{step} failed with {type(causes[-1]).__name__}: --debug shows where"
+    return 1, (
+        f"{step} failed with {type(causes[-1]).__name__}: is the destination reachable, its "
+        "credentials right, its file not open elsewhere? --debug shows where it failed"
+    )
 
 
 def _causes(error: BaseException | None) -> list[BaseException]:
@@ -96,4 +133,4 @@ def _causes(error: BaseException | None) -> list[BaseException]:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(_options()))
