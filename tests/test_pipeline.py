@@ -224,6 +224,10 @@ def test_the_demo_answers_its_questions() -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("requests  ") == 2
     assert done.stdout.count("SELECT") >= 3
+    readme = (ROOT / "README.md").read_text()
+    shown = readme[readme.index("--- First sync") : readme.index("The first sync asked")]
+    for line in shown.splitlines():
+        assert line in done.stdout or line.startswith(("seconds", "```"))
     assert "make run" in done.stdout
 
 
