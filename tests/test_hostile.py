@@ -1,0 +1,41 @@
+"""A corpus of hostile rows, each with its reason: never a crash, never a dropped row."""
+
+import json
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from flowiq_source.rows import CONTACT, MESSAGE, contact_row, message_row
+from flowiq_source.sandbox import Contact, Sandbox
+from tests.conftest import Warehouse
+from tests.test_source import answer_with
+
+CORPUS: list[dict[str, Any]] = json.loads(
+    Path(__file__).with_name("hostile_rows.json").read_text(encoding="ascii")
+)
+
+
+@pytest.mark.parametrize("order", ["forwards", "backwards"])
+def test_the_corpus_loads_row_by_row_and_again(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact, order: str
+) -> None:
+    """All in one sync and then again: as many rows as the API has, whichever came first."""
+    rows = [entry["message"] for entry in CORPUS]
+    if order == "backwards":
+        rows.reverse()
+    for half in (rows[: len(rows) // 2], rows, rows):
+        answer_with(sandbox, half)
+        assert warehouse.sync(sandbox).complete
+        assert warehouse.one("SELECT count(*) FROM flowiq.current_messages") == len(half)
+    assert warehouse.one("SELECT count(DISTINCT id) FROM flowiq.messages") == len(rows)
+    assert warehouse.one("SELECT count(DISTINCT tenant_id) FROM flowiq.messages") == 1
+
+
+@pytest.mark.parametrize("entry", CORPUS, ids=[entry["reason"][:60] for entry in CORPUS])
+def test_every_hostile_row_is_mapped(entry: dict[str, Any]) -> None:
+    """To a row with every declared column, in either table."""
+    now = datetime.now(timezone.utc)
+    assert set(MESSAGE) <= set(message_row(entry["message"], "t", "c", "w", now).row)
+    assert set(CONTACT) <= set(contact_row(entry["message"], "t", now).row)
