@@ -38,7 +38,7 @@ from flowiq_source.reader import (
     rejections,
 )
 from flowiq_source.rows import Misfit, only_digits, parse_timestamp
-from flowiq_source.settings import PRODUCTION_URL, Settings
+from flowiq_source.settings import PAGE_SIZE, PRODUCTION_URL, Settings
 from flowiq_source.state import OpenRun, TenantState
 from flowiq_source.walk import Cursor
 
@@ -64,6 +64,7 @@ def flowiq_source(
     start_date: str | datetime | None = None,
     end_date: str | datetime | None = None,
     full_refresh: bool = False,
+    rescan_share: float = 0.0,
 ) -> Sequence[DltResource]:
     """`contacts`, `messages`, `conversations` and `rejected_rows` of one FlowIQ tenant.
 
@@ -78,6 +79,8 @@ def flowiq_source(
         start_date: With `end_date`, a stateless backfill: messages from then on, ISO 8601, UTC.
         end_date: The backfill ends before this time; left out, when the run starts.
         full_refresh: Read every conversation to its beginning, whatever is known of it.
+        rescan_share: So many more requests, as a share of a sync's own, for reading the
+            conversations to their beginning whose last such reading is longest ago.
 
     Raises:
         ConfigurationError: a setting is missing or cannot be right.
@@ -88,7 +91,8 @@ def flowiq_source(
         _phone_numbers(phone_numbers),
     )
     backfill = _backfill(start_date, end_date, reader.now(), full_refresh=full_refresh)
-    return resources(reader, backfill, full_refresh=full_refresh)
+    share = _rescan_share(rescan_share)
+    return resources(reader, backfill, full_refresh=full_refresh, rescan_share=share)
 
 
 def resources(
@@ -96,9 +100,10 @@ def resources(
     backfill: tuple[datetime, datetime] | None = None,
     *,
     full_refresh: bool = False,
+    rescan_share: float = 0.0,
 ) -> Sequence[DltResource]:
     """The resources of the source, reading through `reader`; `backfill` is half-open, UTC."""
-    run = _Run(reader, full_refresh)
+    run = _Run(reader, full_refresh, rescan_share)
 
     @dlt.resource
     def contact_pages() -> Iterator[Event]:
@@ -203,7 +208,10 @@ class _Run:
 
     reader: Reader
     full_refresh: bool
+    rescan_share: float = 0.0
     started_at: datetime = _BEGINNING
+    rescans: set[str] = field(default_factory=set)
+    """Contacts whose conversations this run reads to their beginning in their turn."""
     pending: deque[Conversation] | None = None
     """What later packages have to read; None before the contacts are listed."""
 
@@ -224,6 +232,7 @@ class _Run:
         state = TenantState.of(dlt.current.resource_state("messages"), self.reader.tenant_id)
         if self.pending is None:
             self.pending = deque(self._due(event, state, since))
+            self.rescans = self._turns(self.pending, state) if since is None else set()
             if since is None and self.reader.phone_numbers is None and not event.unlisted:
                 yield from self._no_longer_listed(event, state)
         package = _current_package()
@@ -237,7 +246,7 @@ class _Run:
                 self.started_at,
                 state.cursor(conversation.contact_id),
                 since=since,
-                full=self.full_refresh,
+                full=self.full_refresh or conversation.contact_id in self.rescans,
             )
         # Only here: an extract that fails is thrown away, and the next one lists contacts anew.
         self.pending = pending or None
@@ -260,6 +269,23 @@ class _Run:
             if cursor is None or not _is_fresh(cursor, self.started_at):
                 due.append(conversation)
         return due
+
+    def _turns(self, due: Sequence[Conversation], state: TenantState) -> set[str]:
+        """Whose turn it is to be read to the beginning: longest ago first, within the budget."""
+        budget = self.rescan_share * len(due)
+        ages = [
+            (cursor.rescanned_at, -(-cursor.known // PAGE_SIZE) - 1, conversation.contact_id)
+            for conversation in due
+            if (cursor := state.cursor(conversation.contact_id)) and cursor.known > PAGE_SIZE
+        ]
+        turns: set[str] = set()
+        for _, more_pages, contact_id in sorted(ages):
+            # The first may overdraw the budget, or the longest would never have their turn.
+            if budget <= 0 or (turns and more_pages > budget):
+                break
+            turns.add(contact_id)
+            budget -= more_pages
+        return turns
 
     def _no_longer_listed(self, roster: Roster, state: TenantState) -> Iterator[Event]:
         listed = {conversation.contact_id for conversation in roster.conversations}
@@ -340,6 +366,12 @@ def _lookback(days: float) -> timedelta:
     except OverflowError:
         pass
     raise ConfigurationError("sources.flowiq.lookback_days must be a number of days, 0 or more")
+
+
+def _rescan_share(share: float) -> float:
+    if 0 <= share <= 1:
+        return share
+    raise ConfigurationError("sources.flowiq.rescan_share must be a share from 0 to 1")
 
 
 def _phone_numbers(numbers: Sequence[str] | None) -> list[str] | None:

@@ -162,6 +162,22 @@ def test_the_lock_is_the_pipelines_own(tmp_path: Path, sandbox: Sandbox) -> None
         assert two.sync(sandbox).complete
 
 
+def test_a_share_of_requests_rescans_in_turn(
+    warehouse: Warehouse, sandbox: Sandbox, history: list[Contact]
+) -> None:
+    """Each sync rereads what was reread longest ago, so every old change arrives in time."""
+    warehouse.sync(sandbox)
+    for contact in history:
+        contact.messages[0].status = "failed"
+    for arrived in (1, 2, 3):
+        warehouse.sync(sandbox, rescan_share=0.3)
+        assert message_requests(sandbox) == 3 + 1
+        failed = "SELECT count(*) FROM flowiq.messages WHERE status = 'failed'"
+        assert warehouse.one(failed) == arrived
+    warehouse.sync(sandbox, rescan_share=1)
+    assert message_requests(sandbox) == 3 + 3
+
+
 def test_changes_behind_the_lookback_wait_for_a_full_refresh(
     warehouse: Warehouse, sandbox: Sandbox, alice: Contact
 ) -> None:

@@ -302,6 +302,7 @@ def test_an_incremental_without_an_end_is_refused(
         ({"lookback_days": -1}, "lookback_days"),
         ({"full_refresh": True, "end_date": "2026-01-01"}, "leave out start_date and end_date"),
         ({"lookback_days": 1e300}, "lookback_days"),
+        ({"rescan_share": 1.5}, "rescan_share"),
         ({"phone_numbers": ["27820000001", "none"]}, "number 2 of 2 has no digits"),
         ({"phone_numbers": "27820000001"}, "must be a list"),
         ({"base_url": "http://api.flowiq.live"}, "https://"),
