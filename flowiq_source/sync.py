@@ -1,11 +1,15 @@
 """One run of a pipeline over the source, and what came of it."""
 
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import dlt
+import tenacity
+from dlt.destinations.exceptions import DatabaseException
 from dlt.extract import DltSource
+from dlt.pipeline.helpers import retry_schema_update
 
 from flowiq_source.interrupted import rewind_interrupted_loads
 from flowiq_source.lock import sole_sync
@@ -125,10 +129,22 @@ def _load_package(pipeline: dlt.Pipeline, source: DltSource) -> dict[str, int]:
     pipeline.extract(source, loader_file_format=_file_format(pipeline))
     rows: dict[str, int] = pipeline.normalize().row_counts
     # Before the load, because dlt itself creates a child table with its first row.
-    pipeline.sync_schema()
-    pipeline.load(raise_on_failed_jobs=True)
-    create_current_messages(pipeline)
+    _sharing(pipeline.sync_schema)
+    _sharing(lambda: pipeline.load(raise_on_failed_jobs=True))
+    _sharing(lambda: create_current_messages(pipeline))
     return rows
+
+
+def _sharing(step: Callable[[], object]) -> None:
+    """Do a step that may meet another tenant's, who makes the same tables at the same time."""
+    retrying = tenacity.Retrying(
+        stop=tenacity.stop_after_attempt(5),
+        wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=5),
+        retry=tenacity.retry_if_exception_type(DatabaseException)
+        | tenacity.retry_if_exception(retry_schema_update()),
+        reraise=True,
+    )
+    retrying(step)
 
 
 def _finish_pending(pipeline: dlt.Pipeline) -> None:

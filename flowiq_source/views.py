@@ -14,8 +14,10 @@ Client = SqlClientBase[object]
 def create_current_messages(pipeline: dlt.Pipeline) -> None:
     """Create the view `current_messages`: `messages` without what the API has no longer.
 
-    In a destination without SQL there is none.
+    In a destination without SQL, and while either table is missing, there is none.
     """
+    if not {"messages", "conversations"} <= set(pipeline.default_schema.tables):
+        return
     try:
         client = pipeline.sql_client()
     except SqlClientNotAvailable:

@@ -5,6 +5,7 @@ the credentials are wrong.
 """
 
 import argparse
+import re
 import sys
 import traceback
 from collections.abc import Callable
@@ -47,11 +48,20 @@ def main(options: argparse.Namespace) -> int:
 
 
 def open_pipeline() -> dlt.Pipeline:
-    """The pipeline, with the destination and dataset of dlt's config."""
+    """The pipeline of the configured tenant, with the destination and dataset of dlt's config.
+
+    Each tenant has a pipeline and a staging dataset of its own, so that two may load into one
+    dataset at the same time.
+    """
+    tenant = re.sub(r"\W", "_", dlt.config.get("sources.flowiq.tenant_id", str) or "").lower()
+    suffix = f"_{tenant}" if tenant else ""
+    layout = "destination.staging_dataset_name_layout"
+    dlt.config[layout] = dlt.config.get(layout) or f"%s_staging{suffix}"
+    # Not flowiq.duckdb: DuckDB wants file and dataset to have different names.
+    file = "destination.duckdb.credentials"
+    dlt.secrets[file] = dlt.secrets.get(file) or "flowiq_pipeline.duckdb"
     return dlt.pipeline(
-        # dlt names the DuckDB file after the pipeline, and DuckDB wants it to differ from the
-        # dataset's name.
-        pipeline_name="flowiq_pipeline",
+        pipeline_name=f"flowiq_pipeline{suffix}",
         destination=dlt.config.get("destination_type", str) or "duckdb",
         dataset_name=dlt.config.get("dataset_name", str) or "flowiq",
     )

@@ -1,0 +1,128 @@
+"""The same into a real PostgreSQL, where two tenants may load at the same time."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import dlt
+import pytest
+
+from flowiq_source import flowiq_source, sync, verify
+from flowiq_source.sandbox import Sandbox, World
+
+SERVER = os.environ.get("FLOWIQ_TEST_POSTGRES")
+
+pytestmark = pytest.mark.skipif(
+    not SERVER,
+    reason="no PostgreSQL: run tests/with_postgres.sh make check, or set FLOWIQ_TEST_POSTGRES "
+    "to the URL of a database that may be written to",
+)
+
+PIPELINE = Path(__file__).parent.parent / "pipelines" / "flowiq_pipeline.py"
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Iterator[str]:
+    """A dataset that is dropped afterwards, with its staging datasets."""
+    name = f"flowiq_{os.getpid()}_{tmp_path.name[-8:]}".lower()
+    yield name
+    with warehouse(tmp_path, name).sql_client() as client:
+        for suffix in ("", "_staging", "_staging_one", "_staging_two"):
+            client.execute_sql(f'DROP SCHEMA IF EXISTS "{name}{suffix}" CASCADE')
+
+
+def warehouse(folder: Path, dataset: str) -> dlt.Pipeline:
+    """A pipeline into the dataset."""
+    return dlt.pipeline(
+        "postgres",
+        pipelines_dir=str(folder),
+        destination=dlt.destinations.postgres(SERVER or ""),
+        dataset_name=dataset,
+    )
+
+
+def counts(folder: Path, dataset: str) -> list[tuple[Any, ...]]:
+    """Messages and distinct message ids of each tenant, gone ones left out."""
+    with warehouse(folder, dataset).sql_client() as client:
+        rows = client.execute_sql(
+            "SELECT tenant_id, count(*), count(DISTINCT id) FROM current_messages "
+            "GROUP BY 1 ORDER BY 1"
+        )
+    return [tuple(row) for row in rows or []]
+
+
+@pytest.mark.parametrize("dialect", ["seed", "mixed"])
+def test_a_history_of_changes_ends_equal_to_the_api(
+    tmp_path: Path, dataset: str, dialect: str
+) -> None:
+    """Packages, arrivals, deletions, the view, deletion and verification, as in DuckDB."""
+    with Sandbox(World(), dialect=dialect, limited=False) as api:
+        settings: dict[str, Any] = {
+            "bearer_token": api.token,
+            "tenant_id": api.tenant,
+            "base_url": api.url,
+        }
+        for round_ in range(3):
+            source = flowiq_source(**settings)
+            sync(
+                warehouse(tmp_path, dataset),
+                source,
+                package_conversations=4,
+                delete_gone=round_ == 2,
+            )
+            assert verify(warehouse(tmp_path, dataset), **settings).differences == []
+            contacts = api.world.contacts
+            total = sum(len(contact.history(api.world.now)) for contact in contacts)
+            assert counts(tmp_path, dataset) == [("sandbox", total, total)]
+            api.world.delete_message(contacts[0], contacts[0].messages[round_])
+            api.world.delete_contact(contacts[3])
+            api.world.advance(timedelta(days=1))
+
+
+def test_two_tenants_load_into_one_dataset_at_the_same_time(tmp_path: Path, dataset: str) -> None:
+    """As two processes of the pipeline script, again and again."""
+    with (
+        Sandbox(World(seed=1), tenant="one", limited=False) as one,
+        Sandbox(World(seed=2), tenant="two", limited=False) as two,
+    ):
+        for _ in range(4):
+            running = [start(api, tmp_path, dataset) for api in (one, two)]
+            said = [process.communicate()[1] for process in running]
+            assert [process.returncode for process in running] == [0, 0], said
+            for api in (one, two):
+                api.world.advance(timedelta(days=1))
+        for api in (one, two):
+            start(api, tmp_path, dataset).communicate()
+        totals = [
+            sum(len(contact.history(api.world.now)) for contact in api.world.contacts)
+            for api in (one, two)
+        ]
+    assert counts(tmp_path, dataset) == [
+        (tenant, total, total) for tenant, total in zip(("one", "two"), totals, strict=True)
+    ]
+
+
+def start(api: Sandbox, folder: Path, dataset: str) -> "subprocess.Popen[str]":
+    """The pipeline script for the sandbox's tenant."""
+    environment = {
+        "SOURCES__FLOWIQ__BASE_URL": api.url,
+        "SOURCES__FLOWIQ__BEARER_TOKEN": api.token,
+        "SOURCES__FLOWIQ__TENANT_ID": api.tenant,
+        "DESTINATION_TYPE": "postgres",
+        "DESTINATION__POSTGRES__CREDENTIALS": SERVER or "",
+        "DATASET_NAME": dataset,
+        "DLT_DATA_DIR": str(folder / "dlt"),
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+    }
+    return subprocess.Popen(
+        [sys.executable, PIPELINE, "--debug"],
+        env=os.environ | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        cwd=folder,
+    )
