@@ -23,7 +23,9 @@ Run = Callable[..., subprocess.CompletedProcess[str]]
 def run(sandbox: Sandbox, tmp_path: Path) -> Run:
     """Run the pipeline script in an empty folder, configured for the sandbox."""
 
-    def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    def run(
+        *arguments: str, script: str = "flowiq_pipeline.py", **settings: str
+    ) -> subprocess.CompletedProcess[str]:
         defaults = {
             "SOURCES__FLOWIQ__BASE_URL": sandbox.url,
             "SOURCES__FLOWIQ__BEARER_TOKEN": sandbox.token,
@@ -33,7 +35,7 @@ def run(sandbox: Sandbox, tmp_path: Path) -> Run:
         }
         environment = os.environ | defaults | settings
         return subprocess.run(
-            [sys.executable, ROOT / "pipelines" / "flowiq_pipeline.py", *arguments],
+            [sys.executable, ROOT / "pipelines" / script, *arguments],
             env={name: value for name, value in environment.items() if value},
             capture_output=True,
             text=True,
@@ -90,6 +92,23 @@ def test_the_command_line_backfills_and_refreshes(
     assert run().returncode == 0
     assert "requests        2\n" in run().stdout
     assert "requests        4\n" in run("--full-refresh").stdout
+
+
+def test_verification_exits_with_1_when_anything_differs(
+    run: Run, sandbox: Sandbox, alice: Contact
+) -> None:
+    """`make verify` is this script."""
+    write(sandbox, alice, 3)
+    run()
+    verified = run(script="flowiq_verify.py")
+    assert (verified.returncode, verified.stderr) == (0, "")
+    assert "1 compared, 0 differ" in verified.stdout
+    sandbox.world.add_message(alice)
+    verified = run("--mark", script="flowiq_verify.py")
+    assert verified.returncode == 1
+    assert "3 in the warehouse, 4 at the API" in verified.stdout
+    assert run("--from-last-sync", script="flowiq_verify.py").returncode == 0
+    assert run(script="flowiq_verify.py", SOURCES__FLOWIQ__BEARER_TOKEN="").returncode == 2
 
 
 FAILURES: dict[str, tuple[dict[str, str], int, str]] = {
