@@ -266,9 +266,15 @@ class _Run:
         due = []
         for conversation in roster.conversations:
             cursor = state.cursor(conversation.contact_id)
-            if cursor is None or not _is_fresh(cursor, self.started_at):
+            if cursor is None or not self._is_fresh(cursor):
                 due.append(conversation)
         return due
+
+    def _is_fresh(self, cursor: Cursor) -> bool:
+        """Whether the conversation need not be read: it has been, or is missing and not due."""
+        if cursor.missing and not self.full_refresh:
+            return self.started_at - cursor.synced_at < RETRY_MISSING_AFTER
+        return cursor.synced_at >= self.started_at
 
     def _turns(self, due: Sequence[Conversation], state: TenantState) -> set[str]:
         """Whose turn it is to be read to the beginning: longest ago first, within the budget."""
@@ -289,6 +295,10 @@ class _Run:
 
     def _no_longer_listed(self, roster: Roster, state: TenantState) -> Iterator[Event]:
         listed = {conversation.contact_id for conversation in roster.conversations}
+        if not listed and state.contact_ids():
+            # More likely a fault than the end of every conversation, and dear if it is one.
+            logger.warning("the API lists no contacts at all: none is taken for gone")
+            return
         for contact_id in state.contact_ids():
             cursor = state.cursor(contact_id)
             if contact_id not in listed and cursor:
@@ -342,13 +352,6 @@ class _Run:
 def _resumes(interrupted: OpenRun, now: datetime, full_refresh: bool) -> bool:  # noqa: FBT001
     """Whether a run goes on with an interrupted one instead of reading everything again."""
     return interrupted.full_refresh == full_refresh and now - interrupted.started_at < RESUME_WITHIN
-
-
-def _is_fresh(cursor: Cursor, started_at: datetime) -> bool:
-    """Whether the run need not read the conversation: it has, or it is missing and not due."""
-    if cursor.missing:
-        return started_at - cursor.synced_at < RETRY_MISSING_AFTER
-    return cursor.synced_at >= started_at
 
 
 def _counted(event: Event) -> Event:

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta, timezone
 import pytest
 
 from flowiq_source import sync
-from flowiq_source.sandbox import Contact, Reply, Sandbox
+from flowiq_source.sandbox import Contact, Reply, Sandbox, reply_json
 from tests.conftest import Warehouse
 from tests.test_incremental import DAY, expected, loaded, message_requests, write
 
@@ -174,6 +174,21 @@ def test_a_contact_that_is_no_longer_listed_is_missing_and_costs_nothing(
     assert loaded(warehouse) == expected(sandbox)
 
 
+def test_an_empty_contact_list_makes_nothing_gone(
+    warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A fault is likelier than the end of every conversation."""
+    warehouse.sync(sandbox)
+    pagination = {"currentPage": 1, "totalPages": 0, "totalContacts": 0, "hasNextPage": False}
+    answer = reply_json(200, {"success": True, "contacts": [], "pagination": pagination})
+    sandbox.intercept = lambda params: answer
+    warehouse.sync(sandbox)
+    assert "lists no contacts at all" in caplog.text
+    assert loaded(warehouse) == expected(sandbox)
+    sandbox.intercept = None
+    assert warehouse.sync(sandbox).newer == 0
+
+
 def test_a_conversation_that_answers_404_is_asked_for_once_a_week(
     warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
 ) -> None:
@@ -188,6 +203,8 @@ def test_a_conversation_that_answers_404_is_asked_for_once_a_week(
     )
     warehouse.sync(sandbox)
     assert message_requests(sandbox) == 10
+    warehouse.sync(sandbox, full_refresh=True)
+    assert message_requests(sandbox) == 11
     sandbox.intercept = None
     pipeline = warehouse.pipeline
     with pipeline.managed_state(extract_state=True) as state:
