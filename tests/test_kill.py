@@ -105,7 +105,7 @@ def test_kills_at_random_moments_lose_and_double_nothing(
     start(warehouse, busy).wait()
     whole_s = time.monotonic() - began
     random = Random(7)
-    for n in range(int(os.environ.get("KILLS", "4"))):
+    for n in range(int(os.environ.get("KILLS", "3"))):
         busy.world.advance(timedelta(minutes=5))
         busy.world.add_message(busy.world.contacts[n % 9], content=f"message {n}")
         process = start(warehouse, busy)

@@ -89,7 +89,7 @@ def test_two_tenants_load_into_one_dataset_at_the_same_time(tmp_path: Path, data
         Sandbox(World(seed=1), tenant="one", limited=False) as one,
         Sandbox(World(seed=2), tenant="two", limited=False) as two,
     ):
-        for _ in range(4):
+        for _ in range(2):
             running = [start(api, tmp_path, dataset) for api in (one, two)]
             said = [process.communicate()[1] for process in running]
             assert [process.returncode for process in running] == [0, 0], said
