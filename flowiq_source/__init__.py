@@ -6,8 +6,8 @@
     print(sync(dlt.pipeline("flowiq_pipeline", destination="duckdb", dataset_name="flowiq"),
                flowiq_source()))
 
-Read on in `resources.py` (the source and its tables), `reader.py` (what a run asks), `walk.py`
-(pages that shift), `client.py` (HTTP) and `rows.py` (dialects and types).
+Read on in `client.py` and `answers.py` (HTTP), `rows.py` (dialects and types), `walk.py` (pages
+that shift), `reader.py` (what a run asks), `resources.py` (the source, its tables) and `sync.py`.
 """
 
 from flowiq_source.errors import FlowiqError

@@ -105,6 +105,18 @@ def test_a_warehouse_put_back_from_a_backup_is_filled_up(
     assert loaded(warehouse) == expected(sandbox)
 
 
+def test_a_backfill_in_several_packages_loads_all_of_its_range(
+    warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
+) -> None:
+    """Later packages keep its bounds and read what the first one left."""
+    first, last = crowd[0].messages[1].at, crowd[0].messages[2].at
+    summary = warehouse.sync(sandbox, package=4, start_date=first, end_date=last)
+    assert (summary.read, summary.requests) == (11, 12)
+    assert warehouse.query("SELECT content, count(*) FROM flowiq.messages GROUP BY 1") == [
+        ("message 1", 11)
+    ]
+
+
 def test_an_old_interruption_is_not_continued(
     warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
 ) -> None:
