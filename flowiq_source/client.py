@@ -5,22 +5,26 @@ requests.
 """
 
 import logging
-import threading
+import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import TypeVar
+from dataclasses import dataclass
+from typing import Any, TypeVar
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
 
-import requests
+import certifi
 import tenacity
+import urllib3
 
 from flowiq_source import errors
 from flowiq_source.answers import Answer, Page, RawRow, check_answer, contact_of, page_of
+from flowiq_source.in_flight import IN_FLIGHT
 from flowiq_source.settings import PAGE_SIZE, Settings
 
 logger = logging.getLogger("flowiq_source")
 
-Params = dict[str, str | int]
+Params = dict[str, str]
 _T = TypeVar("_T")
 
 TIMEOUT_S = (10.0, 60.0)
@@ -69,17 +73,6 @@ def _log_retry(state: tenacity.RetryCallState) -> None:
     logger.log(level, "%s; trying again in %.0f s", happened, state.upcoming_sleep)
 
 
-class _Bearer(requests.auth.AuthBase):
-    """Sets the header last, so that no .netrc entry for the host replaces it."""
-
-    def __init__(self, token: str) -> None:
-        self._token = token
-
-    def __call__(self, request: requests.PreparedRequest) -> requests.PreparedRequest:
-        request.headers["Authorization"] = f"Bearer {self._token}"
-        return request
-
-
 class _WithoutQuery(logging.Filter):
     """Cuts query strings, which hold phone numbers, out of what urllib3 logs at DEBUG."""
 
@@ -104,11 +97,14 @@ class FlowiqClient:
     settings: Settings
     sleep: Callable[[float], None] = time.sleep
     timeout_s: tuple[float, float] = TIMEOUT_S
-    _local: threading.local = field(default_factory=threading.local, init=False, repr=False)
 
     def __post_init__(self) -> None:
         # addFilter ignores a filter that is there already.
         logging.getLogger("urllib3.connectionpool").addFilter(_without_query)
+        self._headers = urllib3.make_headers(accept_encoding=True) | {
+            "Authorization": f"Bearer {self.settings.bearer_token}"
+        }
+        self._http = _connections(self.settings.endpoint)
 
     def contacts(self, number: int, meter: Meter) -> Page:
         """One page of all contacts, in no documented order.
@@ -119,7 +115,7 @@ class FlowiqClient:
         tried = f"listing contacts, page {number}"
         return self._get(
             tried,
-            {"action": "contacts", "page": number, "limit": PAGE_SIZE},
+            {"action": "contacts", "page": str(number), "limit": str(PAGE_SIZE)},
             meter,
             lambda answer: page_of(tried, answer, number, "contacts", "totalContacts"),
         )
@@ -136,7 +132,7 @@ class FlowiqClient:
         tried = f"reading a conversation, page {number}"
         return self._get(
             tried,
-            {**who, "action": "conversation-messages", "page": number, "limit": PAGE_SIZE}
+            {**who, "action": "conversation-messages", "page": str(number), "limit": str(PAGE_SIZE)}
             | {"ascending": "false"},
             meter,
             lambda answer: page_of(tried, answer, number, "messages", "totalMessages"),
@@ -173,41 +169,53 @@ class FlowiqClient:
 
     def _get_once(self, tried: str, params: Params, meter: Meter) -> Answer:
         meter.requests += 1
+        connect_s, read_s = self.timeout_s
         try:
-            response = self._session().get(
+            answer = self._http.request(
+                "GET",
                 self.settings.endpoint,
-                params=params,
-                timeout=self.timeout_s,
-                # The token must not follow a redirect, and the API documents none.
-                allow_redirects=False,
+                fields=params,
+                headers=self._headers,
+                timeout=urllib3.Timeout(connect=connect_s, read=read_s),
+                # tenacity retries; the token must not follow a redirect, and none is documented.
+                retries=False,
+                redirect=False,
             )
-        except requests.RequestException as error:
+        except urllib3.exceptions.HTTPError as error:
             failure = _unreachable(tried, error)
         else:
-            return check_answer(tried, response.status_code, response.headers, response.content)
+            return check_answer(tried, answer.status, answer.headers, answer.data)
         # Outside the except block: the original error quotes the URL, phone number and all, and
         # would otherwise hang on this one as its context.
         raise failure
 
-    def _session(self) -> requests.Session:
-        """This thread's session; requests does not promise to share one between threads."""
-        if not hasattr(self._local, "session"):
-            self._local.session = requests.Session()
-            self._local.session.auth = _Bearer(self.settings.bearer_token)
-        session: requests.Session = self._local.session
-        return session
+
+def _connections(url: str) -> urllib3.PoolManager:
+    """Kept connections, through the proxy that the environment names for the URL, if it does."""
+    parts = urlsplit(url)
+    options: dict[str, Any] = {"maxsize": IN_FLIGHT, "ca_certs": _certificates()}
+    proxy = getproxies().get(parts.scheme)
+    if proxy and not proxy_bypass(parts.hostname or ""):
+        return urllib3.ProxyManager(proxy, **options)
+    return urllib3.PoolManager(**options)
 
 
-def _unreachable(tried: str, error: requests.RequestException) -> errors.FlowiqError:
-    if isinstance(error, requests.exceptions.SSLError):
+def _certificates() -> str:
+    """The file of trusted certificates: the one that the environment names, else certifi's."""
+    named = (os.environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"))
+    return next(filter(None, named), certifi.where())
+
+
+def _unreachable(tried: str, error: urllib3.exceptions.HTTPError) -> errors.FlowiqError:
+    if isinstance(error, urllib3.exceptions.SSLError):
         return errors.FlowiqError(
             f"{tried}: the server's certificate is not trusted: check sources.flowiq.base_url, "
             "any proxy and this machine's clock and certificates"
         )
-    if isinstance(error, requests.exceptions.Timeout):
-        came = "no answer in time"
-    elif isinstance(error, requests.exceptions.ConnectionError):
+    if isinstance(error, urllib3.exceptions.NewConnectionError):
         came = "no connection"
+    elif isinstance(error, urllib3.exceptions.TimeoutError):
+        came = "no answer in time"
     else:
         came = "an answer that broke off"
     return errors.Unreachable(

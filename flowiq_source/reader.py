@@ -1,7 +1,7 @@
 """What one run asks of one tenant: its contacts first, then each conversation.
 
 Nothing here knows dlt. What comes out are events: `Listed` for every page of contacts, one
-`Roster` when the list is complete, a `ConversationRead` for each conversation.
+`Roster` when the list is complete, `Reads` for the conversations.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,20 +10,16 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any, NamedTuple
 
+from flowiq_source.answers import Page
 from flowiq_source.client import FlowiqClient, Meter, Params, logger
+from flowiq_source.columns import Key, MappedPage, Origin, map_page
 from flowiq_source.errors import NotFound
-from flowiq_source.rows import (
-    Mapped,
-    Row,
-    contact_number,
-    contact_row,
-    message_row,
-    rejected_rows,
-)
+from flowiq_source.in_flight import in_order
+from flowiq_source.rows import Mapped, Row, contact_number, contact_row, rejected_rows
+from flowiq_source.settings import PAGE_SIZE
 from flowiq_source.walk import (
     MAX_PASSES,
     Cursor,
-    Key,
     Reading,
     Task,
     Walk,
@@ -81,7 +77,14 @@ class ConversationRead:
         return count_after(self.previous.newest if self.previous else None, self.reading)
 
 
-Event = Listed | Roster | ConversationRead
+@dataclass(frozen=True)
+class Reads:
+    """Conversations that travel together."""
+
+    reads: list[ConversationRead]
+
+
+Event = Listed | Roster | Reads
 
 
 @dataclass(frozen=True)
@@ -92,6 +95,7 @@ class Reader:
     lookback: timedelta
     phone_numbers: Sequence[str] | None = None
     now: Callable[[], datetime] = utc_now
+    map_page: Callable[[Sequence[Any], Origin], MappedPage] = map_page
 
     @property
     def tenant_id(self) -> str:
@@ -119,15 +123,25 @@ class Reader:
         yield Roster(list(roster.values()), unlisted)
 
     def _contact_pages(self, walk: Walk, roster: dict[str, Conversation]) -> Iterator[Listed]:
-        number, more = 1, True
+        number, more, expected = 1, True, 1
         while more:
-            meter = Meter()
-            page = self.client.contacts(number, meter)
-            synced_at = self.now()
-            mapped = [contact_row(raw, self.tenant_id, synced_at) for raw in page.rows]
-            walk.add(page, [Key(m.row["id"], own=True) for m in mapped])
-            yield Listed(_enrol(mapped, roster), meter.requests)
-            number, more = number + 1, page.more
+            # Past what the first page promised there is one more page at a time.
+            last = max(number, expected)
+            for page, meter in in_order(
+                partial(self._contacts, n) for n in range(number, last + 1)
+            ):
+                synced_at = self.now()
+                mapped = [contact_row(raw, self.tenant_id, synced_at) for raw in page.rows]
+                walk.add(page, [Key(m.row["id"], own=True) for m in mapped])
+                yield Listed(_enrol(mapped, roster), meter.requests)
+                number, more = number + 1, page.more
+                if not more:
+                    break
+            expected = -(-(page.total or 0) // PAGE_SIZE)
+
+    def _contacts(self, number: int) -> tuple[Page, Meter]:
+        meter = Meter()
+        return self.client.contacts(number, meter), meter
 
     def _chosen_contacts(self, phone_numbers: Sequence[str]) -> Iterator[Listed | Roster]:
         roster: dict[str, Conversation] = {}
@@ -163,7 +177,7 @@ class Reader:
         cursor = None if full or since or (previous and previous.missing) else previous
         task = Task(
             fetch=lambda number: self.client.messages(conversation.who, number, meter),
-            map_row=partial(self._message, conversation),
+            map_page=partial(self._map_page, conversation),
             started_at=started_at,
             now=self.now,
             since=since or lookback_start(cursor, self.lookback),
@@ -180,9 +194,11 @@ class Reader:
         reading.cursor = None
         return ConversationRead(Conversation(contact_id, None, {}), reading, previous, 0)
 
-    def _message(self, conversation: Conversation, raw: Any, synced_at: datetime) -> Mapped:
+    def _map_page(
+        self, conversation: Conversation, raws: Sequence[Any], synced_at: datetime
+    ) -> MappedPage:
         contact_id, whatsapp_id, _ = conversation
-        return message_row(raw, self.tenant_id, contact_id, whatsapp_id, synced_at)
+        return self.map_page(raws, Origin(self.tenant_id, contact_id, whatsapp_id, synced_at))
 
 
 def _enrol(contacts: list[Mapped], roster: dict[str, Conversation]) -> list[Mapped]:
@@ -228,9 +244,8 @@ def rejections(event: Event, tenant_id: str, seen_at: datetime) -> list[Row]:
     """The `rejected_rows` rows of an event."""
     if isinstance(event, Roster):
         return []
-    table, mapped = (
-        ("contacts", event.contacts)
-        if isinstance(event, Listed)
-        else ("messages", event.reading.mapped)
-    )
+    if isinstance(event, Listed):
+        table, mapped = "contacts", event.contacts
+    else:
+        table, mapped = "messages", [m for read in event.reads for m in read.reading.mapped]
     return [row for m in mapped for row in rejected_rows(m, tenant_id, table, seen_at)]

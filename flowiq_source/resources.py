@@ -10,7 +10,7 @@ So whatever is selected, every page is asked for once, and only for what is sele
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -27,12 +27,14 @@ from dlt.extract.incremental.context import TimeIntervalContext
 from flowiq_source import tables
 from flowiq_source.client import FlowiqClient, logger
 from flowiq_source.errors import ConfigurationError
+from flowiq_source.in_flight import as_completed
 from flowiq_source.reader import (
     Conversation,
     ConversationRead,
     Event,
     Listed,
     Reader,
+    Reads,
     Roster,
     conversation_row,
     rejections,
@@ -110,10 +112,8 @@ def resources(
         yield from run.pages()
 
     @dlt.transformer(data_from=contact_pages)
-    def conversation_reads(event: Event) -> Iterator[Event | Callable[[], Event]]:
+    def conversation_reads(event: Event) -> Iterator[Event]:
         yield from run.reads(event)
-
-    conversation_reads.add_map(_counted)
 
     @dlt.transformer(data_from=contact_pages, **tables.CONTACTS)
     def contacts(event: Event) -> Iterator[Any]:
@@ -169,8 +169,8 @@ class Package:
     def __exit__(self, *error: object) -> None:
         _package.reset(self._token)
 
-    def add(self, event: Event) -> None:
-        """Count what an event says."""
+    def add(self, event: Listed | Roster | ConversationRead) -> None:
+        """Count what came."""
         if isinstance(event, Roster):
             self.counts["unlisted"] += event.unlisted
             self.unknown_numbers += event.unknown_numbers
@@ -224,7 +224,7 @@ class _Run:
         else:
             yield Roster([])
 
-    def reads(self, event: Event) -> Iterator[Event | Callable[[], Event]]:
+    def reads(self, event: Event) -> Iterator[Event]:
         yield event
         if not isinstance(event, Roster) or not _is_selected("messages", "conversations"):
             return
@@ -234,12 +234,22 @@ class _Run:
             self.pending = deque(self._due(event, state, since))
             self.rescans = self._turns(self.pending, state) if since is None else set()
             if since is None and self.reader.phone_numbers is None and not event.unlisted:
-                yield from self._no_longer_listed(event, state)
-        package = _current_package()
+                yield from _batches([self._no_longer_listed(event, state)])
         pending, self.pending = self.pending, None
+        yield from _batches(as_completed(self._tasks(pending, state, since)))
+        # Only here: an extract that fails is thrown away, and the next one lists contacts anew.
+        self.pending = pending or None
+        _current_package().counts["remaining"] = len(pending)
+        if since is None and self.reader.phone_numbers is None and _is_selected("messages"):
+            self._keep_open_run()
+
+    def _tasks(
+        self, pending: deque[Conversation], state: TenantState, since: datetime | None
+    ) -> Iterator[Callable[[], ConversationRead]]:
+        """The reading of as many conversations as go into the load package."""
+        package = _current_package()
         while pending and package.take():
             conversation = pending.popleft()
-            # dlt calls what is callable in its thread pool.
             yield partial(
                 self.reader.conversation,
                 conversation,
@@ -248,11 +258,6 @@ class _Run:
                 since=since,
                 full=self.full_refresh or conversation.contact_id in self.rescans,
             )
-        # Only here: an extract that fails is thrown away, and the next one lists contacts anew.
-        self.pending = pending or None
-        package.counts["remaining"] = len(pending)
-        if since is None and self.reader.phone_numbers is None and _is_selected("messages"):
-            self._keep_open_run()
 
     def _due(
         self, roster: Roster, state: TenantState, since: datetime | None
@@ -293,23 +298,25 @@ class _Run:
             budget -= more_pages
         return turns
 
-    def _no_longer_listed(self, roster: Roster, state: TenantState) -> Iterator[Event]:
+    def _no_longer_listed(self, roster: Roster, state: TenantState) -> list[ConversationRead]:
         listed = {conversation.contact_id for conversation in roster.conversations}
         if not listed and state.contact_ids():
             # More likely a fault than the end of every conversation, and dear if it is one.
             logger.warning("the API lists no contacts at all: none is taken for gone")
-            return
-        for contact_id in state.contact_ids():
-            cursor = state.cursor(contact_id)
-            if contact_id not in listed and cursor:
-                yield self.reader.unlisted(contact_id, cursor)
+            return []
+        return [
+            self.reader.unlisted(contact_id, cursor)
+            for contact_id in state.contact_ids()
+            if contact_id not in listed and (cursor := state.cursor(contact_id))
+        ]
 
-    def _keep_cursor(self, read: ConversationRead) -> None:
+    def _keep_cursors(self, event: Reads) -> None:
         state = TenantState.kept(dlt.current.resource_state("messages"), self.reader.tenant_id)
-        if read.reading.cursor:
-            state.keep_cursor(read.conversation.contact_id, read.reading.cursor)
-        elif read.reading.status == "missing":
-            state.forget_cursor(read.conversation.contact_id)
+        for read in event.reads:
+            if read.reading.cursor:
+                state.keep_cursor(read.conversation.contact_id, read.reading.cursor)
+            elif read.reading.status == "missing":
+                state.forget_cursor(read.conversation.contact_id)
 
     def _keep_open_run(self) -> None:
         state = TenantState.kept(dlt.current.resource_state("messages"), self.reader.tenant_id)
@@ -323,20 +330,26 @@ class _Run:
             yield dlt.mark.materialize_table_schema()
 
     def messages(self, event: Event) -> Iterator[Any]:
-        if isinstance(event, ConversationRead):
-            reading = event.reading
-            yield [mapped.row for mapped in reading.mapped]
+        if isinstance(event, Reads):
+            flat = [batch for read in event.reads for batch in read.reading.flat]
+            if flat:
+                load_id = dlt.current.load_package_state()["load_id"]
+                yield tables.flat_messages(flat, load_id)
+            yield [mapped.row for read in event.reads for mapped in read.reading.mapped]
             if _backfill_start() is None:
-                self._keep_cursor(event)
+                self._keep_cursors(event)
         if isinstance(event, Roster):
             yield dlt.mark.materialize_table_schema()
 
     def conversations(self, event: Event) -> Iterator[Any]:
-        if isinstance(event, ConversationRead):
-            reading = event.reading
+        if isinstance(event, Reads):
             # A backfill sees a part; only its failures say something of the whole.
-            if reading.status == "failed" or _backfill_start() is None:
-                yield [conversation_row(event, self.reader.tenant_id)]
+            backfill = _backfill_start() is not None
+            yield [
+                conversation_row(read, self.reader.tenant_id)
+                for read in event.reads
+                if read.reading.status == "failed" or not backfill
+            ]
         if isinstance(event, Roster):
             yield dlt.mark.materialize_table_schema()
 
@@ -354,12 +367,24 @@ def _resumes(interrupted: OpenRun, now: datetime, full_refresh: bool) -> bool:  
     return interrupted.full_refresh == full_refresh and now - interrupted.started_at < RESUME_WITHIN
 
 
-def _counted(event: Event) -> Event:
-    if isinstance(event, ConversationRead):
-        _current_package().add(event)
-        if event.reading.status == "failed":
-            logger.error("one conversation failed: %s", event.reading.error)
-    return event
+BATCH_ROWS = 10_000
+"""How many messages travel through dlt together: each step costs the same for one and for many."""
+
+
+def _batches(results: Iterable[list[ConversationRead]]) -> Iterator[Reads]:
+    """The conversations read, in batches of about `BATCH_ROWS` messages."""
+    reads: list[ConversationRead] = []
+    for result in results:
+        for read in result:
+            _current_package().add(read)
+            if read.reading.status == "failed":
+                logger.error("one conversation failed: %s", read.reading.error)
+        reads += result
+        if sum(read.reading.rows for read in reads) >= BATCH_ROWS:
+            yield Reads(reads)
+            reads = []
+    if reads:
+        yield Reads(reads)
 
 
 def _lookback(days: float) -> timedelta:

@@ -1,9 +1,13 @@
 """The tables as dlt declares them: keys, columns and types, all there from the first load on."""
 
+from collections.abc import Sequence
 from typing import Any, TypedDict
 
 import dlt
+import pyarrow as pa
+from dlt.common.normalizers.utils import generate_dlt_ids
 from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns, TWriteDisposition
+from dlt.common.schema.utils import dlt_id_column, dlt_load_id_column
 
 from flowiq_source.rows import CONTACT, MESSAGE, REACTION, Column
 
@@ -30,6 +34,13 @@ def _columns(
     types = {n: c.data_type for n, c in (documented or {}).items() if c.data_type != "list"} | ours
     columns = {key: _column(key, "text", nullable=False) for key in keys}
     return columns | {n: _column(n, t) for n, t in types.items() if n not in keys}
+
+
+# dlt adds these to rows, not to Arrow tables; the order is that of its tables.
+_OF_DLT: TTableSchemaColumns = {
+    "_dlt_load_id": dlt_load_id_column(),
+    "_dlt_id": dlt_id_column(),
+}
 
 
 def _child(**columns: str) -> Any:
@@ -61,7 +72,8 @@ MESSAGES = Table(
         contact_id="text",
         whatsapp_id="text",
         synced_at="timestamp",
-    ),
+    )
+    | _OF_DLT,
     nested_hints={"reactions": _child(**{n: c.data_type for n, c in REACTION.items()})},
 )
 
@@ -92,3 +104,17 @@ REJECTED_ROWS = Table(
         seen_at="timestamp",
     ),
 )
+
+
+def flat_messages(batches: Sequence[pa.RecordBatch], load_id: str) -> Any:
+    """Flat messages as dlt loads them without looking at the rows."""
+    table = pa.Table.from_batches(batches).combine_chunks()
+    ids = pa.array(generate_dlt_ids(len(table)), pa.string())
+    loads = pa.repeat(pa.scalar(load_id), len(table))
+    for name, column in (("_dlt_load_id", loads), ("_dlt_id", ids)):
+        table = table.append_column(pa.field(name, pa.string(), nullable=False), column)
+    return dlt.mark.with_hints(table, _FLAT_MESSAGES, create_table_variant=True)
+
+
+# dlt 1.31 would give the child tables all columns of the Arrow table: so here it hears of none.
+_FLAT_MESSAGES = dlt.mark.make_hints(table_name="messages", nested_hints={})

@@ -7,14 +7,17 @@ deletion pulls one back (it is never seen). `totalMessages`, which comes with ev
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
+import pyarrow as pa
+
 from flowiq_source.answers import Page, RawRow
+from flowiq_source.columns import Key, MappedPage, from_microseconds, microseconds
 from flowiq_source.errors import ConfigurationError, FlowiqError, Inconsistent, NotFound
-from flowiq_source.rows import Mapped, message_digest
+from flowiq_source.rows import Mapped
 
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)
 
@@ -24,15 +27,8 @@ MAX_PASSES = 3
 Fetch = Callable[[int], Page]
 """Page number, from 1, to page."""
 
-MapRow = Callable[[RawRow, datetime], Mapped]
-"""An API row and the time of this pass to a row of the table."""
-
-
-class Key(NamedTuple):
-    """What tells a row from others: its own id, or else a digest that equal rows share."""
-
-    text: str
-    own: bool
+MapPage = Callable[[Sequence[RawRow], datetime], MappedPage]
+"""A page's rows and the time of this pass to rows of the table."""
 
 
 @dataclass
@@ -124,7 +120,7 @@ class Reading:
 
     status: str = "failed"
     error: str | None = None
-    mapped: list[Mapped] = field(default_factory=list)
+    pages: list[MappedPage] = field(default_factory=list)
     message_count: int | None = None
     synced_at: datetime = _NEVER
     rescanned_at: datetime | None = None
@@ -132,10 +128,30 @@ class Reading:
     """Where the next sync starts; None when this one proved nothing."""
 
     @property
+    def rows(self) -> int:
+        """How many messages it has."""
+        return sum(len(page.keys) for page in self.pages)
+
+    @property
+    def mapped(self) -> list[Mapped]:
+        """Its rows that are no columns."""
+        return [mapped for page in self.pages for mapped in page.mapped]
+
+    @property
+    def flat(self) -> list[pa.RecordBatch]:
+        """Its rows that are columns."""
+        return [page.flat for page in self.pages if page.flat is not None]
+
+    @property
+    def times(self) -> Iterator[int]:
+        """The times that are known of its messages, epoch microseconds."""
+        return (time for page in self.pages for time in page.times if time is not None)
+
+    @property
     def last_message_at(self) -> datetime | None:
         """The newest time on any row."""
-        times = (m.row["timestamp"] for m in self.mapped)
-        return max((at for at in times if at is not None), default=None)
+        newest = max(self.times, default=None)
+        return None if newest is None else from_microseconds(newest)
 
 
 @dataclass(frozen=True)
@@ -147,7 +163,7 @@ class Task:
     """
 
     fetch: Fetch
-    map_row: MapRow
+    map_page: MapPage
     started_at: datetime
     """When the run began."""
     now: Callable[[], datetime]
@@ -178,7 +194,7 @@ def read_conversation(task: Task) -> Reading:
                 return reading
         reading.error = (
             f"the API counts {reading.message_count} messages and handed out "
-            f"{len(reading.mapped)}, {MAX_PASSES} times: it was changing, or its count is wrong"
+            f"{reading.rows}, {MAX_PASSES} times: it was changing, or its count is wrong"
         )
     except ConfigurationError:
         raise
@@ -192,7 +208,7 @@ def read_conversation(task: Task) -> Reading:
 def note_missing(reading: Reading, previous: Cursor | None, error: str) -> None:
     """The API has no such conversation: whatever was loaded of it is gone there."""
     reading.status, reading.error = "missing", error
-    reading.mapped, reading.rescanned_at = [], reading.synced_at
+    reading.pages, reading.rescanned_at = [], reading.synced_at
     newest, known = (previous.newest, previous.known) if previous else (None, 0)
     at = reading.synced_at
     reading.cursor = Cursor(newest, known, at, at, missing=True)
@@ -201,13 +217,13 @@ def note_missing(reading: Reading, previous: Cursor | None, error: str) -> None:
 def _pass(task: Task, reading: Reading) -> bool:
     """Read from page 1 as far as needed; whether the result adds up."""
     walk = Walk()
-    reading.mapped = []
+    reading.pages = []
     reading.synced_at = max(task.now(), reading.synced_at + timedelta(microseconds=1))
     may_stop = task.since is not None
     for number in itertools.count(1):
         page = task.fetch(number)
-        mapped = [task.map_row(raw, reading.synced_at) for raw in page.rows]
-        _keep_new(walk, page, mapped, reading)
+        mapped = task.map_page(page.rows, reading.synced_at)
+        reading.pages.append(mapped.keep(walk.add(page, mapped.keys)))
         reading.message_count = walk.first_total
         if not page.more:
             break
@@ -225,18 +241,12 @@ def _pass(task: Task, reading: Reading) -> bool:
     return True
 
 
-def _keep_new(walk: Walk, page: Page, mapped: list[Mapped], reading: Reading) -> None:
-    keys = [Key(m.row["id"] or message_digest(m.row), own=m.row["id"] is not None) for m in mapped]
-    for row_id, entry in zip(walk.add(page, keys), mapped, strict=True):
-        if row_id is not None:
-            entry.row["id"] = row_id
-            reading.mapped.append(entry)
-
-
-def _reaches(since: datetime | None, mapped: list[Mapped]) -> bool:
+def _reaches(since: datetime | None, mapped: MappedPage) -> bool:
     """Whether the page ends before `since`, so that every later page is older."""
-    times = (m.row["timestamp"] for m in mapped)
-    return since is not None and any(at is not None and at < since for at in times)
+    if since is None:
+        return False
+    bound = microseconds(since)
+    return any(time is not None and time < bound for time in mapped.times)
 
 
 def _explained(cursor: Cursor | None, walk: Walk, reading: Reading) -> bool:
@@ -262,5 +272,7 @@ def _next_cursor(task: Task, reading: Reading, known: int) -> Cursor:
 
 def count_after(time: datetime | None, reading: Reading) -> int:
     """How many messages of the reading are newer than a time; None is before all of them."""
-    times = (m.row["timestamp"] for m in reading.mapped)
-    return sum(at is not None and (time is None or at > time) for at in times)
+    if time is None:
+        return sum(1 for _ in reading.times)
+    bound = microseconds(time)
+    return sum(at > bound for at in reading.times)

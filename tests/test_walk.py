@@ -12,8 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flowiq_source.answers import Page
+from flowiq_source.columns import Origin, map_page
 from flowiq_source.errors import ServerError
-from flowiq_source.rows import message_row
 from flowiq_source.walk import Cursor, Task, lookback_start, read_conversation
 
 BEGIN = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -69,16 +69,17 @@ class Sync:
         reading = read_conversation(
             Task(
                 fetch=self.api.page,
-                map_row=lambda raw, at: message_row(raw, "t", "c", "w", at),
+                map_page=lambda raws, at: map_page(raws, Origin("t", "c", "w", at)),
                 started_at=BEGIN + timedelta(days=300),
                 now=lambda: BEGIN + timedelta(days=365, seconds=next(self.clock)),
                 since=lookback_start(self.cursor, self.lookback),
                 cursor=self.cursor,
             )
         )
-        ids = [mapped.row["id"] for mapped in reading.mapped]
-        assert len(ids) == len(set(ids))
-        self.table |= {mapped.row["id"]: mapped.row for mapped in reading.mapped}
+        flat = [row for batch in reading.flat for row in batch.to_pylist()]
+        rows = flat + [mapped.row for mapped in reading.mapped]
+        assert len({row["id"] for row in rows}) == len(rows) == reading.rows
+        self.table |= {row["id"]: row for row in rows}
         self.cursor = reading.cursor or self.cursor
         return reading.status
 

@@ -1,0 +1,61 @@
+"""Several requests at a time: results as they come, or in order. Tasks run in threads."""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from itertools import islice
+from queue import SimpleQueue
+from typing import TypeVar
+
+IN_FLIGHT = 16
+"""How many conversations are read at a time."""
+
+_T = TypeVar("_T")
+
+Task = Callable[[], _T]
+
+
+def as_completed(tasks: Iterable[Task[_T]]) -> Iterator[list[_T]]:
+    """The results of tasks, as they come, one or more at a time.
+
+    The next tasks are taken when there is room for them, so they may depend on results.
+    """
+    source = iter(tasks)
+    # Cheaper than `wait`, which looks at every future each time.
+    done: SimpleQueue[Future[_T]] = SimpleQueue()
+    running = 0
+    with _pool() as pool:
+        while True:
+            for task in islice(source, IN_FLIGHT - running):
+                pool.submit(task).add_done_callback(done.put)
+                running += 1
+            if not running:
+                return
+            finished = [done.get()]
+            while not done.empty():
+                finished.append(done.get())
+            running -= len(finished)
+            yield [future.result() for future in finished]
+
+
+def in_order(tasks: Iterable[Task[_T]]) -> Iterator[_T]:
+    """The results of tasks in the order of the tasks."""
+    source = iter(tasks)
+    with _pool() as pool:
+        running: deque[Future[_T]] = deque()
+        while True:
+            running += [pool.submit(task) for task in islice(source, IN_FLIGHT - len(running))]
+            if not running:
+                return
+            yield running.popleft().result()
+
+
+@contextmanager
+def _pool() -> Iterator[ThreadPoolExecutor]:
+    pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="flowiq")
+    try:
+        yield pool
+    finally:
+        # Not waiting: when a run is given up, nobody wants what is still on its way.
+        pool.shutdown(wait=False, cancel_futures=True)

@@ -1,0 +1,176 @@
+"""A page as columns holds the rows that the row path makes of it."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import dlt
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+
+from flowiq_source import sync
+from flowiq_source.client import FlowiqClient
+from flowiq_source.columns import MappedPage, Origin, map_page, map_rows
+from flowiq_source.reader import Reader
+from flowiq_source.resources import resources
+from flowiq_source.rows import Misfit, parse_timestamp
+from flowiq_source.sandbox import Contact, Sandbox, World
+from flowiq_source.sandbox.dialects import DIALECTS, message_json
+from flowiq_source.settings import Settings
+from tests.conftest import Warehouse
+from tests.test_source import answer_with
+
+ORIGIN = Origin("t", "c", "27820000001", datetime(2026, 5, 4, tzinfo=timezone.utc))
+
+CORPUS: list[dict[str, Any]] = [
+    entry["message"]
+    for entry in json.loads(
+        Path(__file__).with_name("hostile_rows.json").read_text(encoding="ascii")
+    )
+]
+
+PLAIN = {"id": "m1", "content": "a", "timestamp": "2026-01-01T00:00:00.123Z", "reactions": []}
+
+
+def rows(page: MappedPage) -> list[dict[str, Any]]:
+    """The rows of a page in its order, without columns that have no value."""
+    flat = [] if page.flat is None else page.flat.to_pylist()
+    placed = dict(zip(page.flat_at, flat, strict=True))
+    placed |= dict(zip(page.mapped_at, (m.row for m in page.mapped), strict=True))
+    return [
+        {name: value for name, value in placed[at].items() if value not in (None, [])}
+        for at in sorted(placed)
+    ]
+
+
+def rejected(page: MappedPage) -> list[Any]:
+    """What did not fit, and how many characters were replaced."""
+    return [(m.rejected, m.replaced) for m in page.mapped if m.rejected or m.replaced]
+
+
+def assert_same(raws: list[Any]) -> MappedPage:
+    """Both ways lead to the same rows, keys, times and rejections."""
+    page, truth = map_page(raws, ORIGIN), map_rows(raws, ORIGIN)
+    assert (page.keys, page.times) == (truth.keys, truth.times)
+    assert (rows(page), rejected(page)) == (rows(truth), rejected(truth))
+    ids = [f"{key.text}-{at}" if at % 3 else None for at, key in enumerate(page.keys)]
+    assert texts(rows(page.keep(ids))) == texts(rows(truth.keep(ids)))
+    return page
+
+
+def texts(found: list[dict[str, Any]]) -> list[str]:
+    """Rows in an order that does not depend on how they came."""
+    return sorted(json.dumps(row, sort_keys=True, default=str) for row in found)
+
+
+@pytest.mark.parametrize("raw", CORPUS, ids=lambda raw: repr(raw)[:40])
+def test_a_hostile_row_is_the_same_on_either_way(raw: dict[str, Any]) -> None:
+    """Alone, and on a page of plain rows."""
+    assert_same([raw])
+    assert_same([PLAIN, raw, PLAIN | {"id": "m2"}])
+
+
+@given(st.lists(st.sampled_from(CORPUS), max_size=8))
+def test_pages_of_hostile_rows_are_the_same_on_either_way(raws: list[dict[str, Any]]) -> None:
+    """In any company and order."""
+    assert_same(raws)
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_pages_of_the_sandbox_are_the_same_on_either_way(dialect: str) -> None:
+    """And mostly columns, where a page is in one dialect."""
+    for contact in World(contacts=6).contacts:
+        raws = [message_json(dialect, message) for message in contact.messages]
+        page = assert_same(raws)
+        reacted = sum(bool(raw["reactions"]) for raw in raws)
+        assert len(page.flat_at) in ([0] if dialect == "mixed" else [len(raws) - reacted])
+
+
+UNDOCUMENTED = PLAIN | {"forwarded": True}
+
+
+@pytest.mark.parametrize(
+    ("raws", "flat"),
+    [
+        ([PLAIN, UNDOCUMENTED, PLAIN], [0, 2]),
+        ([PLAIN, PLAIN | {"forwarded": None}], [0, 1]),
+        ([PLAIN, PLAIN | {"reactions": [{"emoji": "👍"}]}], [0]),
+        ([PLAIN, PLAIN | {"reactions": None}, {"id": "m3"}], [0, 1, 2]),
+        ([PLAIN, PLAIN | {"content": 5}], []),
+        ([PLAIN, PLAIN | {"content": "a\0"}], []),
+        ([PLAIN, PLAIN | {"content": "\ud800"}], []),
+        ([PLAIN, PLAIN | {"id": ""}], []),
+        ([PLAIN, PLAIN | {"timestamp": "yesterday"}], []),
+        ([PLAIN, PLAIN | {"created_at": "2026-01-01T00:00:00Z"}], []),
+        ([PLAIN, "text"], []),
+        ([UNDOCUMENTED], []),
+        ([], []),
+    ],
+    ids=repr,
+)
+def test_what_becomes_columns(raws: list[Any], flat: list[int]) -> None:
+    """Flat rows of documented fields, if the page fits; else none of the page."""
+    assert list(assert_same(raws).flat_at) == flat
+
+
+TIME_TEXTS = st.from_regex(
+    r"[0-9]{4}-[01][0-9]-[0-3][0-9]([T ][0-2][0-9](:?[0-5][0-9](:?[0-6][0-9](\.[0-9]{1,7})?)?)?)?"
+    r"(Z|[+-][0-9]{2}(:?[0-9]{2})?)?",
+    fullmatch=True,
+)
+
+
+@given(st.one_of(TIME_TEXTS, st.datetimes().map(lambda at: f"{at.isoformat()}Z")))
+@example("0000-01-01T00:00:00Z")
+@example("9999-12-31T23:59:59-05:00")
+@example("0001-01-01T00:00:00+05:00")
+def test_a_time_is_the_same_on_either_way(text: str) -> None:
+    """Or the page goes row by row."""
+    page = map_page([PLAIN | {"timestamp": text}], ORIGIN)
+    if page.flat is not None:
+        assert page.flat["timestamp"].to_pylist() == [parse_timestamp(text)]
+    try:
+        parse_timestamp(text)
+    except Misfit:
+        assert page.flat is None
+
+
+def load(warehouse: Warehouse, sandbox: Sandbox, way: Callable[..., MappedPage]) -> None:
+    """One sync of the sandbox, with columns or row by row."""
+
+    @dlt.source(name="flowiq", section="flowiq", root_key=True, max_table_nesting=2)
+    def source() -> Any:
+        client = FlowiqClient(Settings(sandbox.token, sandbox.tenant, sandbox.url))
+        return resources(Reader(client, timedelta(days=7), map_page=way))
+
+    sync(warehouse.pipeline, source())
+
+
+def test_both_ways_load_the_same_tables(tmp_path: Path, sandbox: Sandbox, alice: Contact) -> None:
+    """Over three syncs: tables, columns, types, ids and child rows."""
+    columns, row_by_row = Warehouse(tmp_path, "columns"), Warehouse(tmp_path, "rows")
+    random = Random(3)
+    reacted = [PLAIN | {"id": f"r{n}", "reactions": [{"emoji": "👍"}] * n} for n in range(4)]
+    bare = [raw | {"reactions": []} for raw in reacted]
+    for step in (reacted, [*CORPUS, *bare], random.sample(CORPUS, len(CORPUS))):
+        answer_with(sandbox, step)
+        load(columns, sandbox, map_page)
+        load(row_by_row, sandbox, map_rows)
+    schema = (
+        "SELECT table_name, column_name, data_type, is_nullable FROM information_schema.columns "
+        "WHERE table_schema = 'flowiq' AND table_name NOT LIKE '\\_dlt%' ESCAPE '\\' ORDER BY ALL"
+    )
+    assert columns.query(schema) == row_by_row.query(schema)
+    moving = {"synced_at", "rescanned_at", "seen_at", "_dlt_load_id", "_dlt_id"}
+    for table in ("messages", "rejected_rows", "conversations"):
+        assert columns.table(table, without=moving) == row_by_row.table(table, without=moving)
+    children = (
+        "SELECT m.id, c.* EXCLUDE (_dlt_id, _dlt_parent_id, _dlt_root_id) "
+        "FROM flowiq.messages__reactions c JOIN flowiq.messages m ON m._dlt_id = c._dlt_parent_id "
+        "ORDER BY ALL"
+    )
+    assert columns.query(children) == row_by_row.query(children) != []
