@@ -3,6 +3,8 @@
 Source: FlowIQ API reference, "Conversations", and the vendor's OpenAPI file.
 """
 
+import base64
+import hashlib
 import json
 import time
 from collections.abc import Mapping
@@ -61,6 +63,8 @@ class Page:
     """Rows of the whole listing, `totalMessages` or `totalContacts`; None if the API is silent."""
     more: bool
     """Whether a page follows."""
+    fingerprint: str = ""
+    """The same for the same answer, byte by byte; empty if it was not taken."""
 
 
 def check_answer(tried: str, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -127,6 +131,11 @@ def _epoch(http_date: str | None) -> float | None:
         return parsedate_to_datetime(http_date or "").timestamp()
     except ValueError:
         return None
+
+
+def fingerprint_of(body: bytes) -> str:
+    """Eight characters that tell one body from another; two bodies in 10^14 share them."""
+    return base64.b64encode(hashlib.blake2b(body, digest_size=6).digest()).decode()
 
 
 def page_of(tried: str, answer: Answer, number: int, rows_key: str, total_key: str) -> Page:

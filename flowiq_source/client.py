@@ -8,7 +8,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
 from urllib.request import getproxies, proxy_bypass
@@ -18,7 +18,15 @@ import tenacity
 import urllib3
 
 from flowiq_source import errors
-from flowiq_source.answers import Answer, Page, RawRow, check_answer, contact_of, page_of
+from flowiq_source.answers import (
+    Answer,
+    Page,
+    RawRow,
+    check_answer,
+    contact_of,
+    fingerprint_of,
+    page_of,
+)
 from flowiq_source.in_flight import IN_FLIGHT
 from flowiq_source.settings import PAGE_SIZE, Settings
 
@@ -40,9 +48,10 @@ fails for good when three in ten do."""
 
 @dataclass
 class Meter:
-    """How many requests were sent on somebody's account, retries included."""
+    """What was spent on somebody's account: `wasted` are the requests that had to be repeated."""
 
     requests: int = 0
+    wasted: int = 0
 
 
 def _give_up(state: tenacity.RetryCallState) -> bool:
@@ -117,7 +126,7 @@ class FlowiqClient:
             tried,
             {"action": "contacts", "page": str(number), "limit": str(PAGE_SIZE)},
             meter,
-            lambda answer: page_of(tried, answer, number, "contacts", "totalContacts"),
+            lambda answer, _: page_of(tried, answer, number, "contacts", "totalContacts"),
         )
 
     def messages(self, who: Params, number: int, meter: Meter) -> Page:
@@ -135,7 +144,10 @@ class FlowiqClient:
             {**who, "action": "conversation-messages", "page": str(number), "limit": str(PAGE_SIZE)}
             | {"ascending": "false"},
             meter,
-            lambda answer: page_of(tried, answer, number, "messages", "totalMessages"),
+            lambda answer, body: replace(
+                page_of(tried, answer, number, "messages", "totalMessages"),
+                fingerprint=fingerprint_of(body),
+            ),
         )
 
     def contact_by_phone(self, digits: str, meter: Meter) -> RawRow:
@@ -152,9 +164,11 @@ class FlowiqClient:
             "phoneNumber": digits,
             "whatsappNumber": digits,
         }
-        return self._get(tried, params, meter, lambda answer: contact_of(tried, answer))
+        return self._get(tried, params, meter, lambda answer, _: contact_of(tried, answer))
 
-    def _get(self, tried: str, params: Params, meter: Meter, read: Callable[[Answer], _T]) -> _T:
+    def _get(
+        self, tried: str, params: Params, meter: Meter, read: Callable[[Answer, bytes], _T]
+    ) -> _T:
         if self.settings.tenant_id:
             params = {"tenantId": self.settings.tenant_id, **params}
         retrying = tenacity.Retrying(
@@ -165,10 +179,18 @@ class FlowiqClient:
             before_sleep=_log_retry,
             reraise=True,
         )
-        return retrying(lambda: read(self._get_once(tried, params, meter)))
 
-    def _get_once(self, tried: str, params: Params, meter: Meter) -> Answer:
-        meter.requests += 1
+        def once() -> _T:
+            meter.requests += 1
+            try:
+                return read(*self._get_once(tried, params))
+            except errors.Retryable:
+                meter.wasted += 1
+                raise
+
+        return retrying(once)
+
+    def _get_once(self, tried: str, params: Params) -> tuple[Answer, bytes]:
         connect_s, read_s = self.timeout_s
         try:
             answer = self._http.request(
@@ -184,7 +206,8 @@ class FlowiqClient:
         except urllib3.exceptions.HTTPError as error:
             failure = _unreachable(tried, error)
         else:
-            return check_answer(tried, answer.status, answer.headers, answer.data)
+            body = answer.data
+            return check_answer(tried, answer.status, answer.headers, body), body
         # Outside the except block: the original error quotes the URL, phone number and all, and
         # would otherwise hang on this one as its context.
         raise failure

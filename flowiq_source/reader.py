@@ -16,7 +16,7 @@ from flowiq_source.columns import Key, MappedPage, Origin, map_page
 from flowiq_source.errors import NotFound
 from flowiq_source.in_flight import in_order
 from flowiq_source.rows import Mapped, Row, contact_number, contact_row, rejected_rows
-from flowiq_source.settings import PAGE_SIZE
+from flowiq_source.settings import pages_of
 from flowiq_source.walk import (
     MAX_PASSES,
     Cursor,
@@ -36,11 +36,13 @@ def utc_now() -> datetime:
 
 
 class Conversation(NamedTuple):
-    """Whose conversation, and how the API is asked for it."""
+    """Whose conversation, how the API is asked for it, and what the contact list says of it."""
 
     contact_id: str
     whatsapp_id: str | None
     who: Params
+    last_message_at: datetime | None = None
+    unread: bool = False
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class Listed:
     """Contacts that a page, or a search by phone, showed for the first time in this run."""
 
     contacts: list[Mapped]
-    requests: int
+    meter: Meter
 
 
 @dataclass(frozen=True)
@@ -57,6 +59,8 @@ class Roster:
 
     conversations: list[Conversation]
     unlisted: int = 0
+    wasted: int = 0
+    """Requests of passes over the list that did not add up."""
     unknown_numbers: list[int] = field(default_factory=list)
     """Positions, from 1, in `phone_numbers` that the API knows no contact for."""
 
@@ -68,13 +72,26 @@ class ConversationRead:
     conversation: Conversation
     reading: Reading
     previous: Cursor | None
-    requests: int
+    meter: Meter
     backfill: bool = False
 
     @property
     def newer(self) -> int:
         """Messages newer than what the sync before read."""
         return count_after(self.previous.newest if self.previous else None, self.reading)
+
+    @property
+    def wasted(self) -> int:
+        """Requests whose answers were of no use: faults, and passes that did not add up."""
+        return self.meter.wasted + self.reading.discarded
+
+    @property
+    def saved(self) -> int:
+        """Requests that reading the whole conversation would have cost on top."""
+        if self.reading.status != "complete" or self.reading.message_count is None:
+            return 0
+        asked = self.meter.requests - self.wasted
+        return max(0, pages_of(self.reading.message_count) - asked)
 
 
 @dataclass(frozen=True)
@@ -114,13 +131,16 @@ class Reader:
 
     def _all_contacts(self) -> Iterator[Listed | Roster]:
         roster: dict[str, Conversation] = {}
+        wasted = pages = 0
         for _ in range(MAX_PASSES):
-            walk = Walk()
-            yield from self._contact_pages(walk, roster)
+            walk, wasted, pages = Walk(), wasted + pages, 0
+            for listed in self._contact_pages(walk, roster):
+                pages += 1
+                yield listed
             if walk.adds_up:
                 break
         unlisted = 0 if walk.adds_up else max(1, (walk.total or 0) - len(walk.seen))
-        yield Roster(list(roster.values()), unlisted)
+        yield Roster(list(roster.values()), unlisted, wasted)
 
     def _contact_pages(self, walk: Walk, roster: dict[str, Conversation]) -> Iterator[Listed]:
         number, more, expected = 1, True, 1
@@ -133,11 +153,11 @@ class Reader:
                 synced_at = self.now()
                 mapped = [contact_row(raw, self.tenant_id, synced_at) for raw in page.rows]
                 walk.add(page, [Key(m.row["id"], own=True) for m in mapped])
-                yield Listed(_enrol(mapped, roster), meter.requests)
+                yield Listed(_enrol(mapped, roster), meter)
                 number, more = number + 1, page.more
                 if not more:
                     break
-            expected = -(-(page.total or 0) // PAGE_SIZE)
+            expected = pages_of(page.total or 0)
 
     def _contacts(self, number: int) -> tuple[Page, Meter]:
         meter = Meter()
@@ -153,10 +173,10 @@ class Reader:
             except NotFound:
                 unknown.append(position)
                 logger.warning("phone number %d of %d: no contact", position, len(phone_numbers))
-                yield Listed([], meter.requests)
+                yield Listed([], meter)
             else:
                 mapped = contact_row(raw, self.tenant_id, self.now())
-                yield Listed(_enrol([mapped], roster), meter.requests)
+                yield Listed(_enrol([mapped], roster), meter)
         yield Roster(list(roster.values()), unknown_numbers=unknown)
 
     def conversation(
@@ -184,7 +204,7 @@ class Reader:
             cursor=cursor,
         )
         reading = read_conversation(task)
-        return ConversationRead(conversation, reading, previous, meter.requests, bool(since))
+        return ConversationRead(conversation, reading, previous, meter, bool(since))
 
     def unlisted(self, contact_id: str, previous: Cursor) -> ConversationRead:
         """A conversation whose contact the API lists no longer; costs no request."""
@@ -192,13 +212,15 @@ class Reader:
         note_missing(reading, previous, "the API no longer lists this contact")
         # Without a cursor it is read whole as soon as it is listed again.
         reading.cursor = None
-        return ConversationRead(Conversation(contact_id, None, {}), reading, previous, 0)
+        return ConversationRead(Conversation(contact_id, None, {}), reading, previous, Meter())
 
     def _map_page(
         self, conversation: Conversation, raws: Sequence[Any], synced_at: datetime
     ) -> MappedPage:
-        contact_id, whatsapp_id, _ = conversation
-        return self.map_page(raws, Origin(self.tenant_id, contact_id, whatsapp_id, synced_at))
+        origin = Origin(
+            self.tenant_id, conversation.contact_id, conversation.whatsapp_id, synced_at
+        )
+        return self.map_page(raws, origin)
 
 
 def _enrol(contacts: list[Mapped], roster: dict[str, Conversation]) -> list[Mapped]:
@@ -212,7 +234,8 @@ def _enrol(contacts: list[Mapped], roster: dict[str, Conversation]) -> list[Mapp
 
 def _conversation(row: Row) -> Conversation:
     who = conversation_params(row["id"], contact_number(row))
-    return Conversation(row["id"], row["whatsapp_id"], who)
+    unread = bool(row["unread_count"] or row["has_unread_messages"])
+    return Conversation(row["id"], row["whatsapp_id"], who, row["last_message_at"], unread)
 
 
 def conversation_params(contact_id: str, number: str) -> Params:
@@ -235,7 +258,7 @@ def conversation_row(read: ConversationRead, tenant_id: str) -> Row:
         "last_message_at": max((at for at in times if at is not None), default=None),
         "synced_at": reading.synced_at,
         "rescanned_at": reading.rescanned_at or (previous.rescanned_at if previous else None),
-        "requests": read.requests,
+        "requests": read.meter.requests,
         "error": reading.error,
     }
 

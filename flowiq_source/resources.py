@@ -40,9 +40,9 @@ from flowiq_source.reader import (
     rejections,
 )
 from flowiq_source.rows import Misfit, only_digits, parse_timestamp
-from flowiq_source.settings import PAGE_SIZE, PRODUCTION_URL, Settings
+from flowiq_source.settings import PRODUCTION_URL, Settings, pages_of
 from flowiq_source.state import OpenRun, TenantState
-from flowiq_source.walk import Cursor
+from flowiq_source.walk import Cursor, is_settled
 
 LOOKBACK_DAYS = 7.0
 
@@ -149,8 +149,8 @@ class Package:
     """How much goes into one load package, and afterwards what went into it.
 
     `with Package(...):` bounds every extract inside it. `counts` has `requests`, `complete`,
-    `missing`, `failed`, `newer`, `replaced`, `unlisted` and, of conversations left for later
-    packages, `remaining`.
+    `missing`, `failed`, `quiet`, `newer`, `replaced`, `unlisted`, of requests `saved` and `wasted`
+    and, of conversations left for later packages, `remaining`.
     """
 
     conversations: int | None = None
@@ -173,15 +173,20 @@ class Package:
         """Count what came."""
         if isinstance(event, Roster):
             self.counts["unlisted"] += event.unlisted
+            self.counts["wasted"] += event.wasted
             self.unknown_numbers += event.unknown_numbers
             return
         mapped = event.contacts if isinstance(event, Listed) else event.reading.mapped
-        self.counts["requests"] += event.requests
+        self.counts["requests"] += event.meter.requests
         self.counts["replaced"] += sum(m.replaced for m in mapped)
-        if isinstance(event, ConversationRead):
+        if isinstance(event, Listed):
+            self.counts["wasted"] += event.meter.wasted
+        else:
+            self.counts["wasted"] += event.wasted
             self.counts[event.reading.status] += 1
             if not event.backfill:
                 self.counts["newer"] += event.newer
+                self.counts["saved"] += event.saved
 
     def take(self) -> bool:
         """Whether one more conversation goes into the package."""
@@ -232,7 +237,6 @@ class _Run:
         state = TenantState.of(dlt.current.resource_state("messages"), self.reader.tenant_id)
         if self.pending is None:
             self.pending = deque(self._due(event, state, since))
-            self.rescans = self._turns(self.pending, state) if since is None else set()
             if since is None and self.reader.phone_numbers is None and not event.unlisted:
                 yield from _batches([self._no_longer_listed(event, state)])
         pending, self.pending = self.pending, None
@@ -256,7 +260,7 @@ class _Run:
                 self.started_at,
                 state.cursor(conversation.contact_id),
                 since=since,
-                full=self.full_refresh or conversation.contact_id in self.rescans,
+                full=self._is_whole(conversation),
             )
 
     def _due(
@@ -268,15 +272,36 @@ class _Run:
         interrupted = state.open_run
         if interrupted and _resumes(interrupted, self.started_at, self.full_refresh):
             self.started_at = interrupted.started_at
-        due = []
-        for conversation in roster.conversations:
-            cursor = state.cursor(conversation.contact_id)
-            if cursor is None or not self._is_fresh(cursor):
-                due.append(conversation)
-        return due
+        due = [c for c in roster.conversations if not self._is_fresh(state.cursor(c.contact_id))]
+        self.rescans = self._turns(due, state)
+        return list(self._not_quiet(due, state))
 
-    def _is_fresh(self, cursor: Cursor) -> bool:
+    def _not_quiet(self, due: Sequence[Conversation], state: TenantState) -> Iterator[Conversation]:
+        """Without those of which the contact list tells that nothing happened."""
+        counts = _current_package().counts
+        for conversation in due:
+            cursor = state.cursor(conversation.contact_id)
+            if (
+                cursor
+                and not self._is_whole(conversation)
+                and self._is_settled(conversation, cursor)
+            ):
+                counts["quiet"] += 1
+                counts["saved"] += pages_of(cursor.known)
+            else:
+                yield conversation
+
+    def _is_whole(self, conversation: Conversation) -> bool:
+        """Whether this run reads the conversation to its beginning."""
+        return self.full_refresh or conversation.contact_id in self.rescans
+
+    def _is_settled(self, conversation: Conversation, cursor: Cursor) -> bool:
+        return is_settled(cursor, conversation.last_message_at, self.reader.lookback)
+
+    def _is_fresh(self, cursor: Cursor | None) -> bool:
         """Whether the conversation need not be read: it has been, or is missing and not due."""
+        if cursor is None:
+            return False
         if cursor.missing and not self.full_refresh:
             return self.started_at - cursor.synced_at < RETRY_MISSING_AFTER
         return cursor.synced_at >= self.started_at
@@ -284,19 +309,26 @@ class _Run:
     def _turns(self, due: Sequence[Conversation], state: TenantState) -> set[str]:
         """Whose turn it is to be read to the beginning: longest ago first, within the budget."""
         budget = self.rescan_share * len(due)
-        ages = [
-            (cursor.rescanned_at, -(-cursor.known // PAGE_SIZE) - 1, conversation.contact_id)
-            for conversation in due
-            if (cursor := state.cursor(conversation.contact_id)) and cursor.known > PAGE_SIZE
-        ]
         turns: set[str] = set()
-        for _, more_pages, contact_id in sorted(ages):
+        for _, more_pages, contact_id in sorted(self._rescan_costs(due, state)):
             # The first may overdraw the budget, or the longest would never have their turn.
             if budget <= 0 or (turns and more_pages > budget):
                 break
             turns.add(contact_id)
             budget -= more_pages
         return turns
+
+    def _rescan_costs(
+        self, due: Sequence[Conversation], state: TenantState
+    ) -> Iterator[tuple[datetime, int, str]]:
+        """When each was last read to its beginning, and the requests that it would cost on top."""
+        for conversation in due:
+            cursor = state.cursor(conversation.contact_id)
+            if cursor:
+                usual = 0 if self._is_settled(conversation, cursor) else 1
+                more_pages = pages_of(cursor.known) - usual
+                if more_pages:
+                    yield cursor.rescanned_at, more_pages, conversation.contact_id
 
     def _no_longer_listed(self, roster: Roster, state: TenantState) -> list[ConversationRead]:
         listed = {conversation.contact_id for conversation in roster.conversations}

@@ -10,6 +10,12 @@ PRODUCTION_URL = "https://api.flowiq.live"
 PAGE_SIZE = 100
 """Rows per page: the most that the API allows, because requests are what a run costs."""
 
+
+def pages_of(rows: int) -> int:
+    """Requests that so many rows cost; an empty listing is a page too."""
+    return max(1, -(-rows // PAGE_SIZE))
+
+
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 
 

@@ -51,13 +51,15 @@ class TenantState:
         entry = self.raw.get("cursors", {}).get(contact_id)
         if entry is None:
             return None
-        newest, known, rescanned_at, synced_at, missing = entry
+        # Cursors that were kept before there were fingerprints have five parts.
+        newest, known, rescanned_at, synced_at, missing, *first_page = entry
         return Cursor(
             None if newest is None else _time(newest),
             known,
             _time(rescanned_at),
             _time(synced_at),
             bool(missing),
+            *first_page,
         )
 
     def keep_cursor(self, contact_id: str, cursor: Cursor) -> None:
@@ -69,6 +71,7 @@ class TenantState:
             _microseconds(cursor.rescanned_at),
             _microseconds(cursor.synced_at),
             int(cursor.missing),
+            cursor.first_page,
         ]
 
     def forget_cursor(self, contact_id: str) -> None:

@@ -21,19 +21,24 @@ from flowiq_source.views import create_current_messages, delete_gone_messages
 class Summary:
     """What one run did.
 
-    `rows` counts what was written, per table, new or read again; `newer` the messages that are
-    newer than what the sync before read of their conversation, None after a backfill.
+    `rows` counts what was written, per table, new or changed; `newer` the messages that are
+    newer than what the sync before read of their conversation, None after a backfill. `quiet`
+    conversations needed no request. `requests` are all that were spent; reading everything again
+    would have cost `saved` more; `wasted` were repeated.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
     newer: int | None = None
     read: int = 0
+    quiet: int = 0
     missing: int = 0
     failed: int = 0
     unlisted: int = 0
     unknown_numbers: list[int] = field(default_factory=list)
     replaced_characters: int = 0
     requests: int = 0
+    saved: int = 0
+    wasted: int = 0
     seconds: float = 0.0
 
     @property
@@ -41,28 +46,36 @@ class Summary:
         """Whether everything was read; what the API answers with 404 is not there to be read."""
         return not self.failed and not self.unlisted
 
+    @property
+    def _conversations(self) -> str:
+        kinds = ("read", "quiet", "missing", "failed")
+        return ", ".join(f"{getattr(self, kind)} {kind}" for kind in kinds)
+
     def add(self, package: Package, rows: dict[str, int]) -> None:
         """Count one load package in."""
         counts = package.counts
         self.read += counts["complete"]
+        self.quiet += counts["quiet"]
         self.missing += counts["missing"]
         self.failed += counts["failed"]
         self.unlisted += counts["unlisted"]
         if "newer" in counts:
             self.newer = (self.newer or 0) + counts["newer"]
         self.requests += counts["requests"]
+        self.saved += counts["saved"]
+        self.wasted += counts["wasted"]
         self.replaced_characters += counts["replaced"]
         self.unknown_numbers += package.unknown_numbers
         for table, count in rows.items():
-            if not table.startswith("_dlt"):
+            if count and not table.startswith("_dlt"):
                 self.rows[table] = self.rows.get(table, 0) + count
 
     def __str__(self) -> str:
         lines = [] if self.newer is None else [f"new messages    {self.newer}"]
         lines += [
-            "rows written    " + (_listed(self.rows) or "none") + " (new or refreshed)",
-            f"conversations   {self.read} read, {self.missing} missing, {self.failed} failed",
-            f"requests        {self.requests}",
+            "rows written    " + (_listed(self.rows) or "none"),
+            f"conversations   {self._conversations}",
+            f"requests        {self.requests} spent, {self.saved} saved, {self.wasted} wasted",
             f"seconds         {self.seconds:.1f}",
         ]
         if self.failed:
@@ -80,7 +93,7 @@ class Summary:
 
 
 def _listed(rows: dict[str, int]) -> str:
-    return ", ".join(f"{table} {count:,}" for table, count in sorted(rows.items()) if count)
+    return ", ".join(f"{table} {count:,}" for table, count in sorted(rows.items()))
 
 
 PACKAGE_CONVERSATIONS = 1_000

@@ -112,6 +112,8 @@ class Cursor(NamedTuple):
     """When the conversation was last read at all."""
     missing: bool = False
     """Whether the API had no such conversation."""
+    first_page: str = ""
+    """The fingerprint of its first page, when it was last read to where it had to be."""
 
 
 @dataclass
@@ -126,6 +128,8 @@ class Reading:
     rescanned_at: datetime | None = None
     cursor: Cursor | None = None
     """Where the next sync starts; None when this one proved nothing."""
+    discarded: int = 0
+    """Pages of passes that did not add up."""
 
     @property
     def rows(self) -> int:
@@ -181,6 +185,16 @@ def lookback_start(cursor: Cursor | None, lookback: timedelta) -> datetime | Non
         return None
 
 
+def is_settled(cursor: Cursor, last_message_at: datetime | None, lookback: timedelta) -> bool:
+    """Whether the time of the last message tells that a sync would find nothing.
+
+    The conversation was read since, and not before the last message had left the lookback.
+    """
+    if last_message_at is None or cursor.newest is None or cursor.missing:
+        return False
+    return last_message_at <= cursor.newest and cursor.synced_at - last_message_at >= lookback
+
+
 def read_conversation(task: Task) -> Reading:
     """Everything that a run has to know of one conversation; errors are in the reading.
 
@@ -219,9 +233,13 @@ def _pass(task: Task, reading: Reading) -> bool:
     walk = Walk()
     reading.pages = []
     reading.synced_at = max(task.now(), reading.synced_at + timedelta(microseconds=1))
-    may_stop = task.since is not None
+    may_stop, fingerprint = task.since is not None, ""
     for number in itertools.count(1):
         page = task.fetch(number)
+        if number == 1 and (unchanged := _unchanged(task.cursor, page)):
+            _note_unchanged(reading, unchanged, page)
+            return True
+        fingerprint = fingerprint or page.fingerprint
         mapped = task.map_page(page.rows, reading.synced_at)
         reading.pages.append(mapped.keep(walk.add(page, mapped.keys)))
         reading.message_count = walk.first_total
@@ -232,13 +250,30 @@ def _pass(task: Task, reading: Reading) -> bool:
             if may_stop:
                 break
     if walk.disturbed or not (page.more or walk.adds_up):
+        reading.discarded += number
         return False
     if not page.more:
         reading.rescanned_at = reading.synced_at
     known = (walk.first_total or 0) if page.more else len(walk.seen)
     reading.status = "complete"
-    reading.cursor = _next_cursor(task, reading, known)
+    reading.cursor = _next_cursor(task, reading, known, fingerprint)
     return True
+
+
+def _unchanged(cursor: Cursor | None, page: Page) -> Cursor | None:
+    """The cursor, if the first page is what it was when the cursor was made.
+
+    Without a count it would say nothing of the pages behind it.
+    """
+    if cursor is None or page.total is None or not page.fingerprint:
+        return None
+    return cursor if page.fingerprint == cursor.first_page else None
+
+
+def _note_unchanged(reading: Reading, cursor: Cursor, page: Page) -> None:
+    """Nothing is new: no row is written, and what was read to its end before still counts."""
+    reading.status, reading.message_count = "complete", page.total
+    reading.cursor = cursor._replace(synced_at=reading.synced_at)
 
 
 def _reaches(since: datetime | None, mapped: MappedPage) -> bool:
@@ -261,13 +296,13 @@ def _explained(cursor: Cursor | None, walk: Walk, reading: Reading) -> bool:
     return walk.first_total - count_after(cursor.newest, reading) == cursor.known
 
 
-def _next_cursor(task: Task, reading: Reading, known: int) -> Cursor:
+def _next_cursor(task: Task, reading: Reading, known: int, first_page: str) -> Cursor:
     newest = reading.last_message_at
     # A message dated in the future must not hide the ones that arrive before that date.
     newest = min(newest, task.started_at) if newest else None
     at_or_before = known - count_after(newest, reading)
     rescanned_at = reading.rescanned_at or reading.synced_at
-    return Cursor(newest, at_or_before, rescanned_at, reading.synced_at)
+    return Cursor(newest, at_or_before, rescanned_at, reading.synced_at, first_page=first_page)
 
 
 def count_after(time: datetime | None, reading: Reading) -> int:

@@ -3,7 +3,7 @@
 import logging
 import os
 from collections.abc import Callable, Collection, Iterator
-from datetime import timedelta
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from dlt.extract import DltSource
 
 from flowiq_source import Summary, flowiq_source, sync
 from flowiq_source.client import FlowiqClient
-from flowiq_source.reader import Reader
+from flowiq_source.reader import Reader, utc_now
 from flowiq_source.resources import resources
 from flowiq_source.sandbox import Sandbox, World
 from flowiq_source.sandbox.world import Contact
@@ -89,15 +89,17 @@ class Warehouse:
         source = self.source(sandbox, **settings)
         return sync(self.pipeline, source, package_conversations=package)
 
-    def sync_with(self, sandbox: Sandbox, **client: Any) -> Summary:
-        """One sync whose waits between retries are noted, not slept."""
+    def sync_with(
+        self, sandbox: Sandbox, now: Callable[[], datetime] = utc_now, **client: Any
+    ) -> Summary:
+        """One sync by this clock whose waits between retries are noted, not slept."""
         sandbox.requests.clear()
 
         @dlt.source(name="flowiq", section="flowiq", root_key=True, max_table_nesting=2)
         def patient() -> Any:
             settings = Settings(sandbox.token, sandbox.tenant, sandbox.url)
             options = {"sleep": self.waits.append, **client}
-            return resources(Reader(FlowiqClient(settings, **options), timedelta(days=7)))
+            return resources(Reader(FlowiqClient(settings, **options), timedelta(days=7), now=now))
 
         return sync(self.pipeline, patient())
 

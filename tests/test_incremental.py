@@ -68,13 +68,10 @@ def message_requests(sandbox: Sandbox) -> int:
 def test_every_dialect_loads_the_same_rows(warehouse: Warehouse, dialect: str) -> None:
     """A sync, a day and another sync leave what the API shows, whatever words it uses."""
     with Sandbox(World(contacts=12), dialect=dialect) as sandbox:
-        first = warehouse.sync(sandbox)
-        assert first.complete
-        assert loaded(warehouse) == expected(sandbox)
-        for _ in range(3):
+        for _ in range(4):
+            assert warehouse.sync_with(sandbox, now=lambda: sandbox.world.now).complete
+            assert loaded(warehouse) == expected(sandbox)
             sandbox.world.advance(DAY)
-            assert warehouse.sync(sandbox).complete
-        assert loaded(warehouse) == expected(sandbox)
     assert warehouse.one("SELECT count(*) FROM flowiq.rejected_rows") == 0
     names = {contact.full_name for contact in sandbox.world.contacts}
     assert {name for (name,) in warehouse.query("SELECT full_name FROM flowiq.contacts")} == names
@@ -110,16 +107,19 @@ def test_a_second_sync_adds_nothing_and_asks_one_page_per_conversation(
     summary = warehouse.sync(sandbox)
     assert message_requests(sandbox) == 120
     assert summary.requests == len(sandbox.requests) == 120 + 2
+    assert (summary.saved, summary.wasted) == (3 * 2, 0)
     assert summary.newer == 0
+    assert summary.rows == {"contacts": 120, "conversations": 120}
     assert content() == before
 
 
 def test_changes_inside_the_lookback_arrive(
     warehouse: Warehouse, sandbox: Sandbox, alice: Contact
 ) -> None:
-    """A status, a reaction, a transcription and an assignee on a page behind the first."""
+    """A status, a reaction, a transcription and an assignee on a page behind a changed one."""
     write(sandbox, alice, 400)
     warehouse.sync(sandbox)
+    alice.messages[-1].status = "failed"
     old = alice.history(sandbox.world.now)[140]
     assert sandbox.world.now - old.at < 7 * DAY
     old.status, old.voice_transcription, old.assignee = "failed", "spoken words", "agent"
@@ -128,6 +128,108 @@ def test_changes_inside_the_lookback_arrive(
     assert message_requests(sandbox) == 2
     assert loaded(warehouse) == expected(sandbox)
     assert warehouse.one("SELECT count(*) FROM flowiq.messages WHERE assignee = 'agent'") == 1
+
+
+@pytest.mark.parametrize("dialect", MESSAGE_DIALECTS)
+def test_a_first_page_that_is_the_same_as_last_time_is_the_end(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact, dialect: str
+) -> None:
+    """One request, no message row; what is known of the conversation stays, child rows included."""
+    sandbox.dialect = dialect
+    write(sandbox, alice, 250)
+    alice.messages[-1].reactions = [{"emoji": "👍", "sender": "1"}]
+    warehouse.sync(sandbox)
+    before = warehouse.table("messages"), warehouse.table("messages__reactions")
+    for _ in range(2):
+        summary = warehouse.sync(sandbox)
+        assert (message_requests(sandbox), summary.newer, summary.saved) == (1, 0, 2)
+        assert summary.rows == {"contacts": 1, "conversations": 1}
+    assert (warehouse.table("messages"), warehouse.table("messages__reactions")) == before
+    assert loaded(warehouse) == expected(sandbox)
+    [row] = warehouse.table("conversations")
+    assert (row["status"], row["message_count"], row["requests"]) == ("complete", 250, 1)
+    assert row["rescanned_at"] < row["synced_at"]
+
+
+@pytest.mark.parametrize("change", ["status", "reactions", "deleted", "late", "new"])
+def test_any_change_of_the_first_page_or_the_count_is_seen(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact, change: str
+) -> None:
+    """After syncs in which nothing had changed."""
+    write(sandbox, alice, 250)
+    for _ in range(2):
+        warehouse.sync(sandbox)
+    match change:
+        case "status":
+            alice.messages[-100].status = "failed"
+        case "reactions":
+            alice.messages[-100].reactions = [{"emoji": "👍", "sender": "1"}]
+        case "deleted":
+            sandbox.world.delete_message(alice, alice.messages[3])
+        case "late":
+            sandbox.world.add_message(alice, sandbox.world.now - 300 * DAY)
+        case "new":
+            sandbox.world.add_message(alice, sandbox.world.now + HOUR)
+            sandbox.world.advance(HOUR)
+    warehouse.sync(sandbox)
+    assert loaded(warehouse) == expected(sandbox)
+
+
+def test_a_conversation_that_the_contact_list_calls_quiet_costs_nothing(
+    warehouse: Warehouse, sandbox: Sandbox
+) -> None:
+    """Its last message is known and was read after it had left the lookback of seven days."""
+    sandbox.dialect = "overview"
+    for n, age in enumerate([300, 8, 6, 0]):
+        contact = sandbox.world.add_contact(f"2782000000{n}")
+        sandbox.world.add_message(contact, sandbox.world.now - age * DAY)
+    sandbox.world.add_contact("27820000009")
+
+    def sync() -> tuple[int, int, int]:
+        summary = warehouse.sync_with(sandbox, now=lambda: sandbox.world.now)
+        assert summary.requests == len(sandbox.requests)
+        assert loaded(warehouse) == expected(sandbox)
+        return summary.read, summary.quiet, summary.saved
+
+    assert sync() == (5, 0, 0)
+    sandbox.world.advance(HOUR)
+    assert sync() == (3, 2, 2)
+    old = sandbox.world.contacts[0]
+    sandbox.world.add_message(old)
+    sandbox.world.advance(2 * DAY)
+    # The third was last read when its message was six days old: once more, then never again.
+    assert sync() == (4, 1, 1)
+    sandbox.world.advance(HOUR)
+    assert sync() == (3, 2, 2)
+
+
+def test_a_quiet_conversation_has_its_turn_and_its_full_refresh(
+    warehouse: Warehouse, sandbox: Sandbox
+) -> None:
+    """A deletion in it waits for either."""
+    sandbox.dialect = "overview"
+    contact = sandbox.world.add_contact("27820000001")
+    write(sandbox, contact, 3)
+    warehouse.sync(sandbox)
+    for settings in ({"rescan_share": 1.0}, {"full_refresh": True}):
+        sandbox.world.delete_message(contact, contact.messages[0])
+        assert warehouse.sync(sandbox).quiet == 1
+        assert loaded(warehouse) != expected(sandbox)
+        assert warehouse.sync(sandbox, **settings).read == 1
+        assert loaded(warehouse) == expected(sandbox)
+
+
+def test_requests_that_had_to_be_repeated_are_called_wasted(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact
+) -> None:
+    """Faults, and the pages of a pass that did not add up."""
+    write(sandbox, alice, 250)
+    failing = [Reply(500, b"{}"), Reply(502, b"")]
+    sandbox.intercept = lambda params: failing.pop() if failing else None
+    assert warehouse.sync_with(sandbox).wasted == 2
+    during_the_walk(sandbox, 2, lambda: sandbox.world.delete_message(alice, alice.messages[-1]))
+    summary = warehouse.sync(sandbox, full_refresh=True)
+    assert (summary.requests, summary.wasted) == (1 + 3 + 3, 3)
 
 
 def test_the_newest_hundred_are_refreshed_however_old(
@@ -146,8 +248,10 @@ def test_the_lookback_is_a_setting(warehouse: Warehouse, sandbox: Sandbox, alice
     """A longer one reads further, none reads one page."""
     write(sandbox, alice, 400)
     warehouse.sync(sandbox)
+    alice.messages[-1].status = "delivered"
     warehouse.sync(sandbox, lookback_days=10)
     assert message_requests(sandbox) == 3
+    alice.messages[-1].status = "read"
     warehouse.sync(sandbox, lookback_days=0)
     assert message_requests(sandbox) == 1
 

@@ -57,12 +57,9 @@ def test_one_command_loads_everything_and_says_so(
     lines = re.sub(r"[0-9.]+$", "N", done.stdout.strip()).splitlines()
     assert [re.sub(r"\s+", " ", line) for line in lines] == [
         "new messages 120",
-        (
-            "rows written contacts 1, conversations 1, messages 120, messages__reactions 1 "
-            "(new or refreshed)"
-        ),
-        "conversations 1 read, 0 missing, 0 failed",
-        "requests 3",
+        "rows written contacts 1, conversations 1, messages 120, messages__reactions 1",
+        "conversations 1 read, 0 quiet, 0 missing, 0 failed",
+        "requests 3 spent, 0 saved, 0 wasted",
         "seconds N",
     ]
     with duckdb.connect(str(tmp_path / "flowiq_pipeline.duckdb")) as connection:
@@ -87,11 +84,11 @@ def test_the_command_line_backfills_and_refreshes(
     write(sandbox, alice, 250, every=timedelta(days=1))
     day = alice.messages[200].at
     done = run("--start-date", day.isoformat(), "--end-date", (day + timedelta(days=3)).isoformat())
-    assert "messages 3 " in done.stdout
+    assert "messages 3\n" in done.stdout
     assert "new messages" not in done.stdout
     assert run().returncode == 0
-    assert "requests        2\n" in run().stdout
-    assert "requests        4\n" in run("--full-refresh").stdout
+    assert "requests        2 spent, 2 saved, 0 wasted\n" in run().stdout
+    assert "requests        4 spent, 0 saved, 0 wasted\n" in run("--full-refresh").stdout
 
 
 def test_verification_exits_with_1_when_anything_differs(
@@ -151,7 +148,7 @@ def test_a_failed_conversation_makes_exit_status_1(
     )
     done = run()
     assert done.returncode == 1
-    assert "0 read, 0 missing, 1 failed" in done.stdout
+    assert "0 read, 0 quiet, 0 missing, 1 failed" in done.stdout
     assert "status = 'failed'" in done.stdout
 
 
