@@ -79,7 +79,7 @@ def check_answer(tried: str, status: int, headers: Mapping[str, str], body: byte
     kind, advice = _diagnosis(status, answer)
     message = f"{tried}: HTTP {status}{_what_came(status, answer)}: {advice}"
     if issubclass(kind, errors.Retryable):
-        raise kind(message, wait_s=_wait_asked(headers))
+        raise kind(message, wait_s=wait_asked(headers))
     raise kind(message)
 
 
@@ -112,7 +112,7 @@ def _what_came(status: int, answer: Answer | None) -> str:
     return " with success: false" if status == 200 else ""
 
 
-def _wait_asked(headers: Mapping[str, str]) -> float | None:
+def wait_asked(headers: Mapping[str, str]) -> float | None:
     """Seconds that the server asks to wait: `Retry-After`, else until `X-RateLimit-Reset`."""
     # The server's own clock, because ours may be minutes off.
     now = _epoch(headers.get("Date")) or time.time()

@@ -6,8 +6,7 @@ requests.
 
 import logging
 import os
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 from urllib.parse import urlsplit
@@ -27,7 +26,8 @@ from flowiq_source.answers import (
     fingerprint_of,
     page_of,
 )
-from flowiq_source.in_flight import IN_FLIGHT
+from flowiq_source.in_flight import IN_FLIGHT, sleep
+from flowiq_source.limiter import RateLimiter, shared_limiter
 from flowiq_source.settings import PAGE_SIZE, Settings
 
 logger = logging.getLogger("flowiq_source")
@@ -100,12 +100,13 @@ _without_query = _WithoutQuery()
 class FlowiqClient:
     """The API's three operations for one tenant; any number of threads may share it.
 
-    `sleep` waits between retries, in seconds.
+    `sleep` waits between requests, in seconds; `limiter` is the account's unless one is given.
     """
 
     settings: Settings
-    sleep: Callable[[float], None] = time.sleep
+    sleep: Callable[[float], None] = sleep
     timeout_s: tuple[float, float] = TIMEOUT_S
+    limiter: RateLimiter | None = None
 
     def __post_init__(self) -> None:
         # addFilter ignores a filter that is there already.
@@ -114,6 +115,7 @@ class FlowiqClient:
             "Authorization": f"Bearer {self.settings.bearer_token}"
         }
         self._http = _connections(self.settings.endpoint)
+        self._limiter = self.limiter or shared_limiter(self.settings)
 
     def contacts(self, number: int, meter: Meter) -> Page:
         """One page of all contacts, in no documented order.
@@ -192,6 +194,8 @@ class FlowiqClient:
 
     def _get_once(self, tried: str, params: Params) -> tuple[Answer, bytes]:
         connect_s, read_s = self.timeout_s
+        self._limiter.acquire(self.sleep)
+        said: Mapping[str, str] = {}
         try:
             answer = self._http.request(
                 "GET",
@@ -206,8 +210,10 @@ class FlowiqClient:
         except urllib3.exceptions.HTTPError as error:
             failure = _unreachable(tried, error)
         else:
-            body = answer.data
-            return check_answer(tried, answer.status, answer.headers, body), body
+            said, body = answer.headers, answer.data
+            return check_answer(tried, answer.status, said, body), body
+        finally:
+            self._limiter.note(said)
         # Outside the except block: the original error quotes the URL, phone number and all, and
         # would otherwise hang on this one as its context.
         raise failure

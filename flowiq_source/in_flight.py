@@ -1,8 +1,10 @@
 """Several requests at a time: results as they come, or in order. Tasks run in threads."""
 
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from itertools import islice
 from queue import SimpleQueue
@@ -51,11 +53,33 @@ def in_order(tasks: Iterable[Task[_T]]) -> Iterator[_T]:
             yield running.popleft().result()
 
 
+_of_thread = threading.local()
+
+
 @contextmanager
 def _pool() -> Iterator[ThreadPoolExecutor]:
-    pool = ThreadPoolExecutor(IN_FLIGHT, thread_name_prefix="flowiq")
+    given_up = threading.Event()
+    pool = ThreadPoolExecutor(
+        IN_FLIGHT,
+        thread_name_prefix="flowiq",
+        initializer=lambda: setattr(_of_thread, "given_up", given_up),
+    )
     try:
         yield pool
     finally:
         # Not waiting: when a run is given up, nobody wants what is still on its way.
+        given_up.set()
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def sleep(seconds: float) -> None:
+    """`time.sleep` that a task need not sit out when its results are not wanted any more.
+
+    Raises:
+        CancelledError: they are not.
+    """
+    given_up: threading.Event | None = getattr(_of_thread, "given_up", None)
+    if given_up is None:
+        time.sleep(seconds)
+    elif given_up.wait(seconds):
+        raise CancelledError

@@ -40,7 +40,7 @@ from flowiq_source.reader import (
     rejections,
 )
 from flowiq_source.rows import Misfit, only_digits, parse_timestamp
-from flowiq_source.settings import PRODUCTION_URL, Settings, pages_of
+from flowiq_source.settings import PRODUCTION_URL, REQUESTS_PER_MINUTE, Settings, pages_of
 from flowiq_source.state import OpenRun, TenantState
 from flowiq_source.walk import Cursor, is_settled
 
@@ -67,6 +67,8 @@ def flowiq_source(
     end_date: str | datetime | None = None,
     full_refresh: bool = False,
     rescan_share: float = 0.0,
+    requests_per_minute: float = REQUESTS_PER_MINUTE,
+    rate_limit_share: float = 1.0,
 ) -> Sequence[DltResource]:
     """`contacts`, `messages`, `conversations` and `rejected_rows` of one FlowIQ tenant.
 
@@ -83,12 +85,18 @@ def flowiq_source(
         full_refresh: Read every conversation to its beginning, whatever is known of it.
         rescan_share: So many more requests, as a share of a sync's own, for reading the
             conversations to their beginning whose last such reading is longest ago.
+        requests_per_minute: What the account allows; kept to by the whole process.
+        rate_limit_share: How much of that to use; the rest is left to other programs.
 
     Raises:
         ConfigurationError: a setting is missing or cannot be right.
     """
     reader = Reader(
-        FlowiqClient(Settings(bearer_token, tenant_id or None, base_url)),
+        FlowiqClient(
+            Settings(
+                bearer_token, tenant_id or None, base_url, requests_per_minute, rate_limit_share
+            )
+        ),
         _lookback(lookback_days),
         _phone_numbers(phone_numbers),
     )

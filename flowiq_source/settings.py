@@ -1,5 +1,6 @@
 """What a user sets, checked before anything is sent."""
 
+import math
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
@@ -9,6 +10,9 @@ PRODUCTION_URL = "https://api.flowiq.live"
 
 PAGE_SIZE = 100
 """Rows per page: the most that the API allows, because requests are what a run costs."""
+
+REQUESTS_PER_MINUTE = 100
+"""What the API allows an account."""
 
 
 def pages_of(rows: int) -> int:
@@ -30,10 +34,18 @@ class Settings:
     bearer_token: str = field(repr=False)
     tenant_id: str | None = None
     base_url: str = PRODUCTION_URL
+    requests_per_minute: float = REQUESTS_PER_MINUTE
+    rate_limit_share: float = 1.0
 
     def __post_init__(self) -> None:
         _check_token(self.bearer_token)
         _check_url(self.base_url)
+        if not 1 <= self.requests_per_minute < math.inf:
+            raise ConfigurationError("sources.flowiq.requests_per_minute must be 1 or more")
+        if not 0 < self.rate_limit_share <= 1:
+            raise ConfigurationError(
+                "sources.flowiq.rate_limit_share must be above 0 and at most 1"
+            )
 
     @property
     def endpoint(self) -> str:

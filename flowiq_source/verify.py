@@ -10,7 +10,7 @@ from dlt.common.configuration import with_config
 from flowiq_source.client import FlowiqClient, Meter
 from flowiq_source.errors import NotFound
 from flowiq_source.reader import conversation_params
-from flowiq_source.settings import PRODUCTION_URL, Settings
+from flowiq_source.settings import PRODUCTION_URL, REQUESTS_PER_MINUTE, Settings
 from flowiq_source.state import TenantState
 
 
@@ -55,6 +55,8 @@ def verify(
     *,
     from_last_sync: bool = False,
     mark: bool = False,
+    requests_per_minute: float = REQUESTS_PER_MINUTE,
+    rate_limit_share: float = 1.0,
 ) -> Verification:
     """Compare the API's `totalMessages` with `current_messages`, one request per conversation.
 
@@ -65,11 +67,15 @@ def verify(
         base_url: As for `flowiq_source`.
         from_last_sync: Take the counts that the last sync saw; costs no request.
         mark: Have the next sync read what differs to its beginning.
+        requests_per_minute: As for `flowiq_source`.
+        rate_limit_share: As for `flowiq_source`.
 
     Raises:
         FlowiqError: the API cannot be asked.
     """
-    client = FlowiqClient(Settings(bearer_token, tenant_id or None, base_url))
+    client = FlowiqClient(
+        Settings(bearer_token, tenant_id or None, base_url, requests_per_minute, rate_limit_share)
+    )
     tenant, meter = client.settings.tenant_key, Meter()
     known = _conversations(pipeline, tenant)
     api = _seen if from_last_sync else partial(_counted, client, meter)

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import threading
 from collections.abc import Callable, Collection, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -11,9 +12,11 @@ import dlt
 import duckdb
 import pytest
 from dlt.extract import DltSource
+from pyrate_limiter.clocks import AbstractClock
 
 from flowiq_source import Summary, flowiq_source, sync
 from flowiq_source.client import FlowiqClient
+from flowiq_source.limiter import RateLimiter
 from flowiq_source.reader import Reader, utc_now
 from flowiq_source.resources import resources
 from flowiq_source.sandbox import Sandbox, World
@@ -22,7 +25,38 @@ from flowiq_source.settings import Settings
 
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
 
+UNLIMITED = 1e6
+"""Requests per minute where the limit is not what a test is about."""
+
 Rows = list[tuple[Any, ...]]
+
+
+class Clock(AbstractClock):
+    """A time that passes when somebody sleeps; `waits` says how long they did, in seconds."""
+
+    def __init__(self) -> None:
+        self.time_s = 1_800_000_000.0
+        self.waits: list[float] = []
+        self._lock = threading.Lock()
+
+    def now(self) -> int:
+        """Milliseconds."""
+        return int(self.time_s * 1000)
+
+    def sleep(self, seconds: float) -> None:
+        """Pass."""
+        self.waits.append(seconds)
+        with self._lock:
+            self.time_s += seconds
+
+
+def impatient(sandbox: Sandbox, clock: Clock, per_minute: float = UNLIMITED) -> dict[str, Any]:
+    """The arguments of a client of the sandbox whose waits pass on the clock alone."""
+    return {
+        "settings": Settings(sandbox.token, sandbox.tenant, sandbox.url),
+        "sleep": clock.sleep,
+        "limiter": RateLimiter(per_minute, clock=clock),
+    }
 
 
 @pytest.fixture(autouse=True)
@@ -62,7 +96,6 @@ class Warehouse:
     def __init__(self, folder: Path, name: str = "warehouse") -> None:
         self.folder, self.name = folder, name
         self.file = folder / f"{name}.duckdb"
-        self.waits: list[float] = []
 
     @property
     def pipeline(self) -> dlt.Pipeline:
@@ -76,12 +109,13 @@ class Warehouse:
 
     def source(self, sandbox: Sandbox, **settings: Any) -> DltSource:
         """The public source, configured for the sandbox."""
-        return flowiq_source(
-            bearer_token=sandbox.token,
-            tenant_id=sandbox.tenant,
-            base_url=sandbox.url,
-            **settings,
-        )
+        account: dict[str, Any] = {
+            "bearer_token": sandbox.token,
+            "tenant_id": sandbox.tenant,
+            "base_url": sandbox.url,
+            "requests_per_minute": UNLIMITED,
+        }
+        return flowiq_source(**account | settings)
 
     def sync(self, sandbox: Sandbox, *, package: int = 1000, **settings: Any) -> Summary:
         """One sync of packages of so many conversations; `sandbox.requests` holds what it asked."""
@@ -90,16 +124,20 @@ class Warehouse:
         return sync(self.pipeline, source, package_conversations=package)
 
     def sync_with(
-        self, sandbox: Sandbox, now: Callable[[], datetime] = utc_now, **client: Any
+        self,
+        sandbox: Sandbox,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        clock: Clock | None = None,
+        per_minute: float = UNLIMITED,
     ) -> Summary:
-        """One sync by this clock whose waits between retries are noted, not slept."""
+        """One sync at this time of day whose waits pass on the clock alone."""
         sandbox.requests.clear()
 
         @dlt.source(name="flowiq", section="flowiq", root_key=True, max_table_nesting=2)
         def patient() -> Any:
-            settings = Settings(sandbox.token, sandbox.tenant, sandbox.url)
-            options = {"sleep": self.waits.append, **client}
-            return resources(Reader(FlowiqClient(settings, **options), timedelta(days=7), now=now))
+            client = FlowiqClient(**impatient(sandbox, clock or Clock(), per_minute))
+            return resources(Reader(client, timedelta(days=7), now=now))
 
         return sync(self.pipeline, patient())
 

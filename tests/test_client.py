@@ -2,7 +2,6 @@
 
 import json
 import socket
-import threading
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -16,24 +15,28 @@ from flowiq_source import errors
 from flowiq_source.answers import Page
 from flowiq_source.client import FlowiqClient, Meter
 from flowiq_source.sandbox import Contact, RateLimit, Reply, Sandbox, reply_json
-from flowiq_source.settings import Settings
-from tests.conftest import Warehouse
+from tests.conftest import UNLIMITED, Clock, Warehouse, impatient
 from tests.test_incremental import expected, loaded, write
 
 OK = {"currentPage": 1, "totalPages": 1, "totalContacts": 0, "hasNextPage": False}
 
 
 @pytest.fixture
-def waits() -> list[float]:
-    """How long the client would have slept."""
-    return []
+def clock() -> Clock:
+    """The time that the client's waits take."""
+    return Clock()
 
 
 @pytest.fixture
-def client(sandbox: Sandbox, waits: list[float]) -> FlowiqClient:
+def waits(clock: Clock) -> list[float]:
+    """How long the client would have slept."""
+    return clock.waits
+
+
+@pytest.fixture
+def client(sandbox: Sandbox, clock: Clock) -> FlowiqClient:
     """A client of the sandbox that gives up on a silent server after a quarter of a second."""
-    settings = Settings(sandbox.token, sandbox.tenant, sandbox.url)
-    return FlowiqClient(settings, sleep=waits.append, timeout_s=(0.25, 0.25))
+    return FlowiqClient(**impatient(sandbox, clock), timeout_s=(0.25, 0.25))
 
 
 def answering(sandbox: Sandbox, *replies: Reply) -> None:
@@ -45,7 +48,7 @@ def answering(sandbox: Sandbox, *replies: Reply) -> None:
 def listing(client: FlowiqClient, **settings: Any) -> Page:
     """The first page of contacts, as `client` or one with other settings sees it."""
     if settings:
-        client = FlowiqClient(replace(client.settings, **settings), client.sleep, client.timeout_s)
+        client = replace(client, settings=replace(client.settings, **settings))
     return client.contacts(1, Meter())
 
 
@@ -172,23 +175,18 @@ def test_the_servers_own_hint_decides_the_wait(
     assert wait_s <= waits[0] <= wait_s + 1
 
 
-def test_the_documented_rate_limit_is_lived_with(warehouse: Warehouse, sandbox: Sandbox) -> None:
-    """A sync of more conversations than one burst allows waits as told and reads them all."""
-    now = [float(NOW)]
-    sandbox.rate_limit = RateLimit(clock=lambda: now[0])
+@pytest.mark.parametrize("per_minute", [100, UNLIMITED])
+def test_the_documented_rate_limit_is_lived_with(
+    warehouse: Warehouse, sandbox: Sandbox, clock: Clock, per_minute: float
+) -> None:
+    """A sync of more conversations than one burst allows waits, or is told to, and reads all."""
+    sandbox.rate_limit = RateLimit(clock=lambda: clock.time_s)
     for n in range(200):
         write(sandbox, sandbox.world.add_contact(f"2782{n:07d}"), 1)
-    lock = threading.Lock()
-
-    def sleep(seconds: float) -> None:
-        warehouse.waits.append(seconds)
-        with lock:
-            now[0] += seconds
-
-    summary = warehouse.sync_with(sandbox, sleep=sleep)
+    summary = warehouse.sync_with(sandbox, clock=clock, per_minute=per_minute)
     assert summary.complete
     assert summary.read == 200
-    assert warehouse.waits
+    assert clock.waits
     assert loaded(warehouse) == expected(sandbox)
 
 

@@ -21,7 +21,7 @@ from flowiq_source.rows import Misfit, parse_timestamp
 from flowiq_source.sandbox import Contact, Sandbox, World
 from flowiq_source.sandbox.dialects import DIALECTS, message_json
 from flowiq_source.settings import Settings
-from tests.conftest import Warehouse
+from tests.conftest import UNLIMITED, Warehouse
 from tests.test_source import answer_with
 
 ORIGIN = Origin("t", "c", "27820000001", datetime(2026, 5, 4, tzinfo=timezone.utc))
@@ -144,7 +144,7 @@ def load(warehouse: Warehouse, sandbox: Sandbox, way: Callable[..., MappedPage])
 
     @dlt.source(name="flowiq", section="flowiq", root_key=True, max_table_nesting=2)
     def source() -> Any:
-        client = FlowiqClient(Settings(sandbox.token, sandbox.tenant, sandbox.url))
+        client = FlowiqClient(Settings(sandbox.token, sandbox.tenant, sandbox.url, UNLIMITED))
         return resources(Reader(client, timedelta(days=7), map_page=way))
 
     sync(warehouse.pipeline, source())

@@ -1,0 +1,103 @@
+"""The account's rate limit: one limiter per account for the whole process, fed by the API.
+
+Source: FlowIQ API reference, "Rate limits": 100 requests a minute, bursts to 150, and on every
+answer `X-RateLimit-Limit`, `-Remaining` and `-Reset` (epoch seconds).
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+
+from pyrate_limiter import Duration, Rate, RateItem, StateBucket, TokenBucket
+from pyrate_limiter.clocks import AbstractClock, MonotonicClock
+
+from flowiq_source.answers import wait_asked
+from flowiq_source.settings import Settings
+
+BURST = 1.5
+"""How many minutes' requests may be sent at once, if they were saved up."""
+
+
+class RateLimiter:
+    """A bucket of requests that fills evenly; any number of threads may share it.
+
+    `acquire` waits for a request's turn. `note` takes over what the API says is left, because
+    another program or an earlier run may have used the account: each `acquire` needs one `note`.
+    """
+
+    def __init__(
+        self, per_minute: float, share: float = 1.0, clock: AbstractClock | None = None
+    ) -> None:
+        self._share = share
+        self._clock = clock or MonotonicClock()
+        self._rate = _rate(per_minute * share)
+        self._bucket = StateBucket([self._rate], TokenBucket(), clock=self._clock)
+        self._lock = threading.Lock()
+        self._in_flight = 0
+        self._held_until_ms = 0.0
+
+    def acquire(self, sleep: Callable[[float], None]) -> None:
+        """Return when one more request may be sent."""
+        while wait_s := self._take():
+            sleep(wait_s)
+
+    def _take(self) -> float:
+        """Seconds to wait; 0 when a request was taken."""
+        with self._lock:
+            now = self._now()
+            if now < self._held_until_ms:
+                return (self._held_until_ms - now) / 1000
+            item = RateItem("request", now)
+            if not self._bucket.put(item):
+                # At least the clock's own step, or the wait would end before it began.
+                return max(1, int(self._bucket.waiting(item))) / 1000  # type: ignore[arg-type]
+            self._in_flight += 1
+            return 0.0
+
+    def note(self, headers: Mapping[str, str]) -> None:
+        """Take over what an answer says; no headers if none came."""
+        with self._lock:
+            self._in_flight -= 1
+            limit, left = (_number(headers.get(f"X-RateLimit-{n}")) for n in ("Limit", "Remaining"))
+            if limit and limit * self._share < self._rate.limit:
+                self._rate = _rate(limit * self._share)
+                self._bucket.rates = [self._rate]
+            if left is not None:
+                headroom = max(1, (1 - self._share) * (limit or 0))
+                # The answer does not count the requests that are still on their way. The last
+                # request stays, because with none left the API asks to wait for a whole minute.
+                self._leave(int(left - self._in_flight - headroom))
+            if left == 0 and (wait_s := wait_asked(headers)):
+                self._held_until_ms = self._now() + wait_s * 1000
+
+    def _leave(self, left: int) -> None:
+        """Have no more than so many requests in the bucket."""
+        ours = self._rate.burst - int(self._bucket.count())  # type: ignore[arg-type]
+        if ours > max(0, left):
+            self._bucket.put(RateItem("others", self._now(), weight=ours - max(0, left)))
+
+    def _now(self) -> int:
+        return int(self._clock.now())  # type: ignore[arg-type]
+
+
+def _rate(per_minute: float) -> Rate:
+    requests = max(1, int(per_minute))
+    return Rate(requests, Duration.MINUTE, burst=int(requests * BURST))
+
+
+def _number(text: str | None) -> int | None:
+    return int(text) if text and text.strip().isdigit() else None
+
+
+_limiters: dict[tuple[str, str], RateLimiter] = {}
+_lock = threading.Lock()
+
+
+def shared_limiter(settings: Settings) -> RateLimiter:
+    """The process's limiter for the account; the settings that came first decide its rate."""
+    with _lock:
+        account = (settings.endpoint, settings.bearer_token)
+        if account not in _limiters:
+            _limiters[account] = RateLimiter(
+                settings.requests_per_minute, settings.rate_limit_share
+            )
+        return _limiters[account]

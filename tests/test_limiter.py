@@ -1,0 +1,200 @@
+"""The rate limit is used up and not overrun, whoever else uses the account."""
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError
+from dataclasses import dataclass
+from functools import partial
+
+import pytest
+
+from flowiq_source.client import FlowiqClient, Meter
+from flowiq_source.errors import ConfigurationError
+from flowiq_source.in_flight import as_completed, sleep
+from flowiq_source.limiter import RateLimiter, shared_limiter
+from flowiq_source.sandbox import RateLimit, Sandbox
+from flowiq_source.settings import Settings
+from tests.conftest import Clock
+
+LATENCY_S = 0.05
+
+
+@dataclass
+class FixedWindow:
+    """The other way to read the vendor's words: so many a minute, and new ones when it is over."""
+
+    clock: Callable[[], float]
+    per_minute: int = 100
+    window: float = 0.0
+    used: int = 0
+
+    def take(self) -> tuple[bool, dict[str, str]]:
+        """As `RateLimit.take`."""
+        window = self.clock() // 60
+        self.window, self.used = window, (self.used if window == self.window else 0)
+        allowed = self.used < self.per_minute
+        self.used += allowed
+        return allowed, {
+            "X-RateLimit-Limit": str(self.per_minute),
+            "X-RateLimit-Remaining": str(self.per_minute - self.used),
+            "X-RateLimit-Reset": str(int((window + 1) * 60)),
+        }
+
+
+@dataclass
+class Account:
+    """A client, the API's limit and the clock of both; every answer is noted."""
+
+    sandbox: Sandbox
+    clock: Clock
+    refused: int = 0
+    least_left: int = 1000
+
+    def client(self, per_minute: float = 100, share: float = 1.0) -> FlowiqClient:
+        """A client whose waits make the clock go."""
+        settings = Settings(self.sandbox.token, self.sandbox.tenant, self.sandbox.url)
+        limiter = RateLimiter(per_minute, share, self.clock)
+        return FlowiqClient(settings, sleep=self.clock.sleep, limiter=limiter)
+
+    def limited_by(self, limit: "RateLimit | FixedWindow", others: float = 0.0) -> None:
+        """Have the API keep this limit; other programs send so many requests a minute."""
+        take, owed = limit.take, 0.0
+
+        def watched() -> tuple[bool, dict[str, str]]:
+            nonlocal owed
+            before = self.clock.time_s
+            self.clock.sleep(LATENCY_S)
+            owed += others * (self.clock.time_s - before) / 60
+            while owed >= 1:
+                take()
+                owed -= 1
+            allowed, headers = take()
+            self.refused += not allowed
+            self.least_left = min(self.least_left, int(headers["X-RateLimit-Remaining"]))
+            # The answer says what time it is at the API.
+            return allowed, headers | {"Date": _http_date(self.clock.time_s)}
+
+        limit.take = watched  # type: ignore[method-assign]
+        self.sandbox.rate_limit = limit  # type: ignore[assignment]
+
+    def requests_in(self, minutes: float, client: FlowiqClient) -> int:
+        """How many requests the client gets through."""
+        end, count = self.clock.time_s + minutes * 60, 0
+        while self.clock.time_s < end:
+            client.contacts(1, Meter())
+            count += 1
+        return count
+
+
+def _http_date(time_s: float) -> str:
+    return time.strftime("%a, %d %b %Y %H:%M:%S GMT", time.gmtime(time_s))
+
+
+@pytest.fixture
+def account(sandbox: Sandbox) -> Account:
+    """The account of the sandbox."""
+    return Account(sandbox, Clock())
+
+
+MINUTES = 10
+
+
+def test_a_run_at_the_limit_uses_it_up_and_is_never_refused(account: Account) -> None:
+    """At least 97% of what a bucket of 150 that fills at 100 a minute hands out."""
+    account.limited_by(RateLimit(clock=lambda: account.clock.time_s))
+    count = account.requests_in(MINUTES, account.client())
+    assert account.refused == 0
+    assert 0.97 <= count / (150 + 100 * MINUTES) <= 1
+
+
+def test_a_limit_by_the_minute_is_used_up_too(account: Account) -> None:
+    """The API does not say which of the two it keeps; its headers do."""
+    account.limited_by(FixedWindow(lambda: account.clock.time_s))
+    count = account.requests_in(MINUTES, account.client())
+    assert account.refused == 0
+    assert 0.97 <= count / (100 * MINUTES) <= 1.1
+
+
+@pytest.mark.parametrize("left", [0.0, 3.0, 60.0])
+def test_what_an_earlier_run_used_is_known_from_the_first_answer(
+    account: Account, left: float
+) -> None:
+    """At the worst the first request finds nothing left, and learns when to come again."""
+    account.limited_by(
+        RateLimit(clock=lambda: account.clock.time_s, _level=left, _at=account.clock.time_s)
+    )
+    count = account.requests_in(MINUTES, account.client())
+    assert account.refused == (left < 1)
+    assert 0.97 <= count / (left + 100 * MINUTES) <= 1
+
+
+def test_a_share_of_the_limit_leaves_the_rest_to_others(account: Account) -> None:
+    """Half of the rate, and half of a minute's requests are always there."""
+    account.limited_by(RateLimit(clock=lambda: account.clock.time_s))
+    count = account.requests_in(MINUTES, account.client(share=0.5))
+    assert account.refused == 0
+    assert account.least_left >= 50
+    assert 0.97 <= count / (75 + 50 * MINUTES) <= 1
+
+
+def test_a_lower_limit_than_expected_is_taken_over(account: Account) -> None:
+    """From the header of the first answer."""
+    account.limited_by(RateLimit(20, 30, clock=lambda: account.clock.time_s))
+    count = account.requests_in(MINUTES, account.client())
+    assert account.refused == 0
+    assert 0.97 <= count / (30 + 20 * MINUTES) <= 1
+
+
+def test_threads_share_the_limit(sandbox: Sandbox) -> None:
+    """Sixteen of them, in real time: 40 requests at 600 a minute and a bucket of 20."""
+    limit = RateLimit(600, 20)
+    refused = []
+    take = limit.take
+
+    def watched() -> tuple[bool, dict[str, str]]:
+        allowed, headers = take()
+        refused.append(not allowed)
+        return allowed, headers
+
+    limit.take = watched  # type: ignore[method-assign]
+    sandbox.rate_limit = limit
+    settings = Settings(sandbox.token, sandbox.tenant, sandbox.url, 600)
+    client = FlowiqClient(settings)
+    client.contacts(1, Meter())
+    began = time.monotonic()
+    list(as_completed(partial(client.contacts, 1, Meter()) for _ in range(39)))
+    assert time.monotonic() - began >= (40 - 20) / 10 - 0.2
+    assert refused == [False] * 40
+
+
+def test_the_process_has_one_limiter_per_account() -> None:
+    """However many sources and verifications it makes."""
+    first, again = (Settings("token", tenant, "http://localhost:1") for tenant in ("a", "b"))
+    other = Settings("another", None, "http://localhost:1")
+    assert shared_limiter(first) is shared_limiter(again) is not shared_limiter(other)
+
+
+@pytest.mark.parametrize("setting", ["requests_per_minute", "rate_limit_share"])
+@pytest.mark.parametrize("value", [0, -1, float("nan"), float("inf")])
+def test_a_rate_that_cannot_be_is_refused(setting: str, value: float) -> None:
+    """Naming the setting."""
+    with pytest.raises(ConfigurationError, match=f"sources.flowiq.{setting}"):
+        Settings("token", **{setting: value})  # type: ignore[arg-type]
+
+
+def test_a_wait_ends_when_nobody_wants_the_result_any_more() -> None:
+    """So that Ctrl-C is not answered a minute later."""
+    began, ended = threading.Event(), threading.Event()
+
+    def waits() -> None:
+        began.set()
+        try:
+            sleep(60)
+        except CancelledError:
+            ended.set()
+
+    results = as_completed(iter([lambda: began.wait(5), waits]))
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert ended.wait(5)
