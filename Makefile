@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run verify test check format lock clean
+.PHONY: help setup demo run plan verify test check format lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -22,6 +22,9 @@ demo: setup ## Load a sandbox twice and ask it three questions
 
 run: setup ## Sync the configured tenant: make run ARGS="--full-refresh"
 	$(BIN)/python pipelines/flowiq_pipeline.py $(ARGS)
+
+plan: setup ## Say what a run would cost, for one request
+	$(BIN)/python pipelines/flowiq_pipeline.py --plan $(ARGS)
 
 verify: setup ## Compare the warehouse with the API: make verify ARGS="--from-last-sync"
 	$(BIN)/python pipelines/flowiq_verify.py $(ARGS)

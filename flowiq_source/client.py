@@ -48,10 +48,15 @@ fails for good when three in ten do."""
 
 @dataclass
 class Meter:
-    """What was spent on somebody's account: `wasted` are the requests that had to be repeated."""
+    """What was spent on something: `wasted` are the requests that had to be repeated.
+
+    `expected` is what it will cost in all, as far as is known; `closed` says that it is done.
+    """
 
     requests: int = 0
     wasted: int = 0
+    expected: int = 0
+    closed: bool = False
 
 
 def _give_up(state: tenacity.RetryCallState) -> bool:

@@ -45,12 +45,32 @@ class Conversation(NamedTuple):
     unread: bool = False
 
 
+class Due(NamedTuple):
+    """A conversation to read, to its beginning if it is to be read `whole`; what is known of it."""
+
+    conversation: Conversation
+    cursor: Cursor | None = None
+    whole: bool = False
+
+    @property
+    def expected(self) -> int:
+        """Requests that it will cost, as far as is known: one, where the API has not said more."""
+        return expected_requests(self.cursor, whole=self.whole)
+
+
+def expected_requests(cursor: Cursor | None, *, whole: bool) -> int:
+    """Requests that a conversation will cost, as far as is known."""
+    return pages_of(cursor.known) if cursor and whole else 1
+
+
 @dataclass(frozen=True)
 class Listed:
     """Contacts that a page, or a search by phone, showed for the first time in this run."""
 
     contacts: list[Mapped]
     meter: Meter
+    pages: int = 1
+    """Requests that the whole list costs, as far as is known."""
 
 
 @dataclass(frozen=True)
@@ -153,7 +173,7 @@ class Reader:
                 synced_at = self.now()
                 mapped = [contact_row(raw, self.tenant_id, synced_at) for raw in page.rows]
                 walk.add(page, [Key(m.row["id"], own=True) for m in mapped])
-                yield Listed(_enrol(mapped, roster), meter)
+                yield Listed(_enrol(mapped, roster), meter, pages_of(page.total or 0))
                 number, more = number + 1, page.more
                 if not more:
                     break
@@ -173,30 +193,37 @@ class Reader:
             except NotFound:
                 unknown.append(position)
                 logger.warning("phone number %d of %d: no contact", position, len(phone_numbers))
-                yield Listed([], meter)
+                yield Listed([], meter, len(phone_numbers))
             else:
                 mapped = contact_row(raw, self.tenant_id, self.now())
-                yield Listed(_enrol([mapped], roster), meter)
+                yield Listed(_enrol([mapped], roster), meter, len(phone_numbers))
         yield Roster(list(roster.values()), unknown_numbers=unknown)
 
     def conversation(
         self,
-        conversation: Conversation,
+        due: Due,
         started_at: datetime,
-        previous: Cursor | None = None,
         *,
         since: datetime | None = None,
-        full: bool = False,
+        meter: Meter | None = None,
     ) -> ConversationRead:
-        """One conversation: what is new after `previous`, all of it, or a backfill from `since`.
+        """One conversation: what is new after its cursor, all of it, or a backfill from `since`.
 
         Raises:
             ConfigurationError: no conversation can be read.
         """
-        meter = Meter()
-        cursor = None if full or since or (previous and previous.missing) else previous
+        conversation, previous, whole = due
+        meter = meter or Meter()
+        cursor = None if whole or since or (previous and previous.missing) else previous
+
+        def fetch(number: int) -> Page:
+            page = self.client.messages(conversation.who, number, meter)
+            if cursor is None and since is None:
+                meter.expected = pages_of(page.total or 0)
+            return page
+
         task = Task(
-            fetch=lambda number: self.client.messages(conversation.who, number, meter),
+            fetch=fetch,
             map_page=partial(self._map_page, conversation),
             started_at=started_at,
             now=self.now,
@@ -204,6 +231,7 @@ class Reader:
             cursor=cursor,
         )
         reading = read_conversation(task)
+        meter.closed = True
         return ConversationRead(conversation, reading, previous, meter, bool(since))
 
     def unlisted(self, contact_id: str, previous: Cursor) -> ConversationRead:

@@ -29,8 +29,8 @@ from flowiq_source.client import FlowiqClient, logger
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.in_flight import as_completed
 from flowiq_source.reader import (
-    Conversation,
     ConversationRead,
+    Due,
     Event,
     Listed,
     Reader,
@@ -40,19 +40,55 @@ from flowiq_source.reader import (
     rejections,
 )
 from flowiq_source.rows import Misfit, only_digits, parse_timestamp
+from flowiq_source.schedule import Budget, Rules, Schedule, make_schedule
 from flowiq_source.settings import PRODUCTION_URL, REQUESTS_PER_MINUTE, Settings, pages_of
 from flowiq_source.state import OpenRun, TenantState
-from flowiq_source.walk import Cursor, is_settled
 
 LOOKBACK_DAYS = 7.0
 
 RESUME_WITHIN = timedelta(hours=24)
 """A run goes on with one that was interrupted, unless that began longer ago."""
 
-RETRY_MISSING_AFTER = timedelta(days=7)
-"""How often a conversation that the API answers with 404 is asked for again."""
-
 _BEGINNING = datetime.min.replace(tzinfo=timezone.utc)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one run may spend.
+
+    Raises:
+        ConfigurationError: a limit cannot be kept.
+    """
+
+    max_requests: int | None = None
+    max_minutes: float | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("max_requests", "max_minutes"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise ConfigurationError(f"sources.flowiq.{name} must be above 0")
+
+    @property
+    def given(self) -> bool:
+        """Whether there is any."""
+        return self.max_requests is not None or self.max_minutes is not None
+
+    def budget(self, now_s: float) -> Budget:
+        """A run's budget, from now on."""
+        minutes = self.max_minutes
+        return Budget(self.max_requests, None if minutes is None else now_s + minutes * 60)
+
+    def check(self, contact_pages: int) -> None:
+        """Refuse a limit that leaves nothing for conversations, before more is spent."""
+        if self.max_requests is not None and self.max_requests <= contact_pages:
+            raise ConfigurationError(
+                f"sources.flowiq.max_requests is {self.max_requests}, and the contact list alone "
+                f"costs {contact_pages}: allow more, so that conversations can be read"
+            )
+
+
+_NO_LIMITS = Limits()
 
 
 @dlt.source(name="flowiq", section="flowiq", root_key=True, max_table_nesting=2)
@@ -69,6 +105,8 @@ def flowiq_source(
     rescan_share: float = 0.0,
     requests_per_minute: float = REQUESTS_PER_MINUTE,
     rate_limit_share: float = 1.0,
+    max_requests: int | None = None,
+    max_minutes: float | None = None,
 ) -> Sequence[DltResource]:
     """`contacts`, `messages`, `conversations` and `rejected_rows` of one FlowIQ tenant.
 
@@ -87,6 +125,8 @@ def flowiq_source(
             conversations to their beginning whose last such reading is longest ago.
         requests_per_minute: What the account allows; kept to by the whole process.
         rate_limit_share: How much of that to use; the rest is left to other programs.
+        max_requests: What a run may spend; the conversations that it leaves are read by the next.
+        max_minutes: After how long a run begins no more conversations.
 
     Raises:
         ConfigurationError: a setting is missing or cannot be right.
@@ -101,8 +141,13 @@ def flowiq_source(
         _phone_numbers(phone_numbers),
     )
     backfill = _backfill(start_date, end_date, reader.now(), full_refresh=full_refresh)
-    share = _rescan_share(rescan_share)
-    return resources(reader, backfill, full_refresh=full_refresh, rescan_share=share)
+    return resources(
+        reader,
+        backfill,
+        full_refresh=full_refresh,
+        rescan_share=_rescan_share(rescan_share),
+        limits=Limits(max_requests, max_minutes),
+    )
 
 
 def resources(
@@ -111,9 +156,10 @@ def resources(
     *,
     full_refresh: bool = False,
     rescan_share: float = 0.0,
+    limits: Limits = _NO_LIMITS,
 ) -> Sequence[DltResource]:
     """The resources of the source, reading through `reader`; `backfill` is half-open, UTC."""
-    run = _Run(reader, full_refresh, rescan_share)
+    run = _Run(reader, limits, full_refresh, rescan_share)
 
     @dlt.resource
     def contact_pages() -> Iterator[Event]:
@@ -157,8 +203,9 @@ class Package:
     """How much goes into one load package, and afterwards what went into it.
 
     `with Package(...):` bounds every extract inside it. `counts` has `requests`, `complete`,
-    `missing`, `failed`, `quiet`, `newer`, `replaced`, `unlisted`, of requests `saved` and `wasted`
-    and, of conversations left for later packages, `remaining`.
+    `missing`, `failed`, `quiet`, `newer`, `replaced`, `unlisted`, of requests `planned`, `saved`
+    and `wasted`, and of conversations those left for later packages, `remaining`, and for later
+    runs, `carried_over`.
     """
 
     conversations: int | None = None
@@ -189,6 +236,7 @@ class Package:
         self.counts["replaced"] += sum(m.replaced for m in mapped)
         if isinstance(event, Listed):
             self.counts["wasted"] += event.meter.wasted
+            self.counts["planned"] += 1
         else:
             self.counts["wasted"] += event.wasted
             self.counts[event.reading.status] += 1
@@ -220,22 +268,26 @@ class _Run:
     """One run over a tenant, in one load package or several; what each pipe takes from an event."""
 
     reader: Reader
+    limits: Limits
     full_refresh: bool
     rescan_share: float = 0.0
     started_at: datetime = _BEGINNING
-    rescans: set[str] = field(default_factory=set)
-    """Contacts whose conversations this run reads to their beginning in their turn."""
-    pending: deque[Conversation] | None = None
+    budget: Budget = field(default_factory=Budget)
+    pending: deque[Due] | None = None
     """What later packages have to read; None before the contacts are listed."""
 
     def pages(self) -> Iterator[Event]:
-        if self.pending is None:
-            self.started_at = self.reader.now()
-            for event in self.reader.contacts():
-                _current_package().add(event)
-                yield event
-        else:
+        if self.pending is not None:
             yield Roster([])
+            return
+        self.started_at = self.reader.now()
+        self.budget = self.limits.budget(time.monotonic())
+        for event in self.reader.contacts():
+            if isinstance(event, Listed):
+                self.limits.check(event.pages)
+                self.budget.spend(event.meter.requests)
+            _current_package().add(event)
+            yield event
 
     def reads(self, event: Event) -> Iterator[Event]:
         yield event
@@ -244,11 +296,11 @@ class _Run:
         since = _backfill_start()
         state = TenantState.of(dlt.current.resource_state("messages"), self.reader.tenant_id)
         if self.pending is None:
-            self.pending = deque(self._due(event, state, since))
+            self.pending = self._due(event, state, since)
             if since is None and self.reader.phone_numbers is None and not event.unlisted:
                 yield from _batches([self._no_longer_listed(event, state)])
         pending, self.pending = self.pending, None
-        yield from _batches(as_completed(self._tasks(pending, state, since)))
+        yield from _batches(as_completed(self._tasks(pending, since)))
         # Only here: an extract that fails is thrown away, and the next one lists contacts anew.
         self.pending = pending or None
         _current_package().counts["remaining"] = len(pending)
@@ -256,87 +308,43 @@ class _Run:
             self._keep_open_run()
 
     def _tasks(
-        self, pending: deque[Conversation], state: TenantState, since: datetime | None
+        self, pending: deque[Due], since: datetime | None
     ) -> Iterator[Callable[[], ConversationRead]]:
-        """The reading of as many conversations as go into the load package."""
+        """The reading of as many conversations as go into the load package and the budget."""
         package = _current_package()
         while pending and package.take():
-            conversation = pending.popleft()
-            yield partial(
-                self.reader.conversation,
-                conversation,
-                self.started_at,
-                state.cursor(conversation.contact_id),
-                since=since,
-                full=self._is_whole(conversation),
-            )
+            due = pending[0]
+            meter = self.budget.begin(due.expected, time.monotonic())
+            if meter is None:
+                package.counts["carried_over"] += len(pending)
+                pending.clear()
+                return
+            pending.popleft()
+            yield partial(self.reader.conversation, due, self.started_at, since=since, meter=meter)
 
-    def _due(
-        self, roster: Roster, state: TenantState, since: datetime | None
-    ) -> list[Conversation]:
-        """What this run has to read: not what an interrupted one had read, nor what is missing."""
+    def _due(self, roster: Roster, state: TenantState, since: datetime | None) -> deque[Due]:
+        """What this run has to read; the package hears what it need not ask and will cost."""
+        if since is not None and self.limits.given:
+            raise ConfigurationError(
+                "sources.flowiq.max_requests and max_minutes go with incremental syncs alone: "
+                "a backfill keeps no account of what it has read"
+            )
+        schedule = self._schedule(roster, state, since)
+        counts = _current_package().counts
+        counts["quiet"] += len(schedule.quiet)
+        counts["saved"] += sum(pages_of(cursor.known) for cursor in schedule.quiet)
+        counts["planned"] += sum(due.expected for due in schedule.due)
+        return deque(schedule.due)
+
+    def _schedule(self, roster: Roster, state: TenantState, since: datetime | None) -> Schedule:
         if since is not None or self.reader.phone_numbers is not None:
-            return roster.conversations
+            chosen = [(c, state.cursor(c.contact_id)) for c in roster.conversations]
+            return Schedule([Due(c, cursor, self.full_refresh) for c, cursor in chosen])
         interrupted = state.open_run
         if interrupted and _resumes(interrupted, self.started_at, self.full_refresh):
             self.started_at = interrupted.started_at
-        due = [c for c in roster.conversations if not self._is_fresh(state.cursor(c.contact_id))]
-        self.rescans = self._turns(due, state)
-        return list(self._not_quiet(due, state))
-
-    def _not_quiet(self, due: Sequence[Conversation], state: TenantState) -> Iterator[Conversation]:
-        """Without those of which the contact list tells that nothing happened."""
-        counts = _current_package().counts
-        for conversation in due:
-            cursor = state.cursor(conversation.contact_id)
-            if (
-                cursor
-                and not self._is_whole(conversation)
-                and self._is_settled(conversation, cursor)
-            ):
-                counts["quiet"] += 1
-                counts["saved"] += pages_of(cursor.known)
-            else:
-                yield conversation
-
-    def _is_whole(self, conversation: Conversation) -> bool:
-        """Whether this run reads the conversation to its beginning."""
-        return self.full_refresh or conversation.contact_id in self.rescans
-
-    def _is_settled(self, conversation: Conversation, cursor: Cursor) -> bool:
-        return is_settled(cursor, conversation.last_message_at, self.reader.lookback)
-
-    def _is_fresh(self, cursor: Cursor | None) -> bool:
-        """Whether the conversation need not be read: it has been, or is missing and not due."""
-        if cursor is None:
-            return False
-        if cursor.missing and not self.full_refresh:
-            return self.started_at - cursor.synced_at < RETRY_MISSING_AFTER
-        return cursor.synced_at >= self.started_at
-
-    def _turns(self, due: Sequence[Conversation], state: TenantState) -> set[str]:
-        """Whose turn it is to be read to the beginning: longest ago first, within the budget."""
-        budget = self.rescan_share * len(due)
-        turns: set[str] = set()
-        for _, more_pages, contact_id in sorted(self._rescan_costs(due, state)):
-            # The first may overdraw the budget, or the longest would never have their turn.
-            if budget <= 0 or (turns and more_pages > budget):
-                break
-            turns.add(contact_id)
-            budget -= more_pages
-        return turns
-
-    def _rescan_costs(
-        self, due: Sequence[Conversation], state: TenantState
-    ) -> Iterator[tuple[datetime, int, str]]:
-        """When each was last read to its beginning, and the requests that it would cost on top."""
-        for conversation in due:
-            cursor = state.cursor(conversation.contact_id)
-            if cursor:
-                usual = 0 if self._is_settled(conversation, cursor) else 1
-                more_pages = pages_of(cursor.known) - usual
-                if more_pages:
-                    yield cursor.rescanned_at, more_pages, conversation.contact_id
+        rules = Rules(self.started_at, self.reader.lookback, self.full_refresh, self.rescan_share)
+        return make_schedule(roster.conversations, state.cursor, rules)
 
     def _no_longer_listed(self, roster: Roster, state: TenantState) -> list[ConversationRead]:
         listed = {conversation.contact_id for conversation in roster.conversations}

@@ -23,8 +23,9 @@ class Summary:
 
     `rows` counts what was written, per table, new or changed; `newer` the messages that are
     newer than what the sync before read of their conversation, None after a backfill. `quiet`
-    conversations needed no request. `requests` are all that were spent; reading everything again
-    would have cost `saved` more; `wasted` were repeated.
+    conversations needed no request, and those that the run's limits left are `carried_over`.
+    `requests` are all that were spent, `planned` what was expected once the contacts were listed;
+    reading everything again would have cost `saved` more; `wasted` were repeated.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -36,7 +37,9 @@ class Summary:
     unlisted: int = 0
     unknown_numbers: list[int] = field(default_factory=list)
     replaced_characters: int = 0
+    carried_over: int = 0
     requests: int = 0
+    planned: int = 0
     saved: int = 0
     wasted: int = 0
     seconds: float = 0.0
@@ -51,6 +54,12 @@ class Summary:
         kinds = ("read", "quiet", "missing", "failed")
         return ", ".join(f"{getattr(self, kind)} {kind}" for kind in kinds)
 
+    @property
+    def _requests(self) -> str:
+        kinds = ("planned", "saved", "wasted")
+        others = ", ".join(f"{getattr(self, kind)} {kind}" for kind in kinds)
+        return f"{self.requests} spent, {others}"
+
     def add(self, package: Package, rows: dict[str, int]) -> None:
         """Count one load package in."""
         counts = package.counts
@@ -61,7 +70,9 @@ class Summary:
         self.unlisted += counts["unlisted"]
         if "newer" in counts:
             self.newer = (self.newer or 0) + counts["newer"]
+        self.carried_over += counts["carried_over"]
         self.requests += counts["requests"]
+        self.planned += counts["planned"]
         self.saved += counts["saved"]
         self.wasted += counts["wasted"]
         self.replaced_characters += counts["replaced"]
@@ -75,12 +86,14 @@ class Summary:
         lines += [
             "rows written    " + (_listed(self.rows) or "none"),
             f"conversations   {self._conversations}",
-            f"requests        {self.requests} spent, {self.saved} saved, {self.wasted} wasted",
+            f"requests        {self._requests}",
             f"seconds         {self.seconds:.1f}",
         ]
         if self.failed:
             lines.append("                the failed ones are read again next time: see error in")
             lines.append("                conversations where status = 'failed'")
+        if self.carried_over:
+            lines.append(f"carried over    {self.carried_over} conversations to the next run")
         if self.unlisted:
             lines.append(f"contacts        {self.unlisted} that the API counts were not listed")
         lines += [

@@ -20,7 +20,7 @@ from dlt.common.destination.exceptions import UnknownDestinationModule
 from dlt.common.exceptions import MissingDependencyException
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from flowiq_source import FlowiqError, flowiq_source, sync
+from flowiq_source import FlowiqError, flowiq_source, plan, sync
 
 Main = Callable[[argparse.Namespace], int]
 
@@ -41,7 +41,10 @@ def reporting(main: Main) -> Main:
 
 @reporting
 def main(options: argparse.Namespace) -> int:
-    """Sync and print the summary."""
+    """Sync and print the summary, or say what a sync would cost."""
+    if options.plan:
+        print(plan(open_pipeline(), **_given(options)))
+        return 0
     summary = sync(open_pipeline(), flowiq_source(**_given(options)), **_sync_settings())
     print(summary)
     return 0 if summary.complete else 1
@@ -87,8 +90,14 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--start-date", help="backfill messages from this ISO 8601 time on, UTC")
     parser.add_argument("--end-date", help="and before this one; without it, until now")
+    parser.add_argument(
+        "--plan", action="store_true", help="say what a run would cost, for 1 request"
+    )
     parser.add_argument("--debug", action="store_true", help="print the traceback of a failure")
-    return parser.parse_args()
+    options = parser.parse_args()
+    if options.plan and (options.start_date or options.end_date):
+        parser.error("--plan knows no backfill: how far back its pages go is not known before")
+    return options
 
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:

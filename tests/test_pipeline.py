@@ -59,7 +59,7 @@ def test_one_command_loads_everything_and_says_so(
         "new messages 120",
         "rows written contacts 1, conversations 1, messages 120, messages__reactions 1",
         "conversations 1 read, 0 quiet, 0 missing, 0 failed",
-        "requests 3 spent, 0 saved, 0 wasted",
+        "requests 3 spent, 2 planned, 0 saved, 0 wasted",
         "seconds N",
     ]
     with duckdb.connect(str(tmp_path / "flowiq_pipeline.duckdb")) as connection:
@@ -87,8 +87,8 @@ def test_the_command_line_backfills_and_refreshes(
     assert "messages 3\n" in done.stdout
     assert "new messages" not in done.stdout
     assert run().returncode == 0
-    assert "requests        2 spent, 2 saved, 0 wasted\n" in run().stdout
-    assert "requests        4 spent, 0 saved, 0 wasted\n" in run("--full-refresh").stdout
+    assert "requests        2 spent, 2 planned, 2 saved, 0 wasted\n" in run().stdout
+    assert "requests        4 spent, 4 planned, 0 saved, 0 wasted\n" in run("--full-refresh").stdout
 
 
 def test_verification_exits_with_1_when_anything_differs(

@@ -1,0 +1,218 @@
+"""Runs with a limit: the most useful first, everything in the end, never more than allowed."""
+
+from datetime import datetime, timedelta, timezone
+from random import Random
+from typing import Any
+
+import pytest
+
+from flowiq_source import plan
+from flowiq_source.errors import ConfigurationError
+from flowiq_source.reader import Conversation
+from flowiq_source.sandbox import Contact, Sandbox
+from flowiq_source.schedule import Budget, Rules, make_schedule
+from flowiq_source.walk import Cursor
+from tests.conftest import UNLIMITED, Warehouse
+from tests.test_incremental import DAY, HOUR, expected, loaded, write
+from tests.test_pipeline import Run, run  # noqa: F401 - a fixture
+
+NOW = datetime(2026, 6, 1, tzinfo=timezone.utc)
+WEEK = timedelta(days=7)
+
+
+def cursor(synced_at: datetime, newest: datetime = NOW, known: int = 5) -> Cursor:
+    """A conversation that was read to its end at a time."""
+    return Cursor(newest, known, synced_at, synced_at)
+
+
+Known = list[tuple[Conversation, Cursor | None]]
+
+
+def order(known: Known, *, full_refresh: bool = False) -> list[str]:
+    """The contacts in the order in which a run reads them."""
+    cursors = {c.contact_id: cursor for c, cursor in known}
+    made = make_schedule([c for c, _ in known], cursors.get, Rules(NOW, WEEK, full_refresh))
+    return [due.conversation.contact_id for due in made.due]
+
+
+def conversation(
+    name: str, active_at: datetime | None = None, unread: bool = False
+) -> Conversation:
+    """A conversation as the contact list shows it."""
+    return Conversation(name, None, {}, active_at, unread)
+
+
+def test_the_useful_and_the_long_unread_take_turns() -> None:
+    """Never read; unread by the business; longest ago; recently active; and the rest."""
+    known: Known = [
+        (conversation("calm", NOW - 3 * DAY), cursor(NOW - 2 * DAY)),
+        (conversation("busy", NOW - HOUR), cursor(NOW - DAY)),
+        (conversation("unread", NOW - 5 * DAY, unread=True), cursor(NOW - DAY)),
+        (conversation("forgotten", NOW - 4 * DAY), cursor(NOW - 3 * DAY)),
+        (conversation("new"), None),
+    ]
+    assert order(known) == ["new", "unread", "forgotten", "busy", "calm"]
+
+
+def test_a_long_rescan_does_not_take_the_place_of_the_others() -> None:
+    """At least half of the requests, not of the conversations, go to the longest unread."""
+    known: Known = [(conversation(f"old{n}"), cursor(NOW - DAY - n * HOUR)) for n in range(60)]
+    known.append((conversation("long", NOW, unread=True), cursor(NOW - HOUR, known=5_000)))
+    known.append((conversation("next", NOW - HOUR, unread=True), cursor(NOW - HOUR)))
+    read = order(known, full_refresh=True)
+    assert read.index("long") == 1
+    assert read.index("next") > 50
+
+
+def test_a_hundred_thousand_conversations_are_all_read_within_the_bound() -> None:
+    """N conversations of one request within 2·n / r runs of r requests, whoever is busy."""
+    random = Random(11)
+    total, per_run = 100_000, 40_000
+    bound = 2 * total // per_run
+    cursors: dict[str, Cursor] = {}
+    busy = {f"c{n}" for n in range(per_run)}
+    now = NOW
+    last_read: dict[str, int] = {}
+    for number in range(bound):
+        now += DAY
+        listed = [
+            Conversation(f"c{n}", None, {}, now - HOUR * random.random(), f"c{n}" in busy)
+            for n in range(total)
+        ]
+        made = make_schedule(listed, cursors.get, Rules(now, WEEK))
+        budget = Budget(per_run)
+        for due in made.due:
+            meter = budget.begin(due.expected, 0.0)
+            if meter is None:
+                break
+            meter.requests, meter.closed = 1, True
+            cursors[due.conversation.contact_id] = cursor(now, now)
+            last_read[due.conversation.contact_id] = number
+        assert len([c for c in last_read if last_read[c] == number]) == per_run
+    assert len(cursors) == total
+    # The busy half of every run's requests went to the busy ones.
+    assert sum(last_read[c] == bound - 1 for c in busy) >= per_run // 2
+
+
+def test_a_budget_counts_what_is_on_its_way() -> None:
+    """By what it will cost, or has cost if that is more, until it is done."""
+    budget = Budget(max_requests=5)
+    first, second = budget.begin(1, 0.0), budget.begin(2, 0.0)
+    assert first
+    assert second
+    assert budget.begin(3, 0.0) is None
+    second.requests, second.closed = 1, True
+    assert budget.begin(3, 0.0) is not None
+    assert budget.begin(1, 0.0) is None
+    assert Budget(deadline_s=10.0).begin(1, 9.9) is not None
+    assert Budget(deadline_s=10.0).begin(1, 10.0) is None
+
+
+def test_limited_runs_read_everything_in_the_end(warehouse: Warehouse, sandbox: Sandbox) -> None:
+    """No run spends more than allowed; what is left is said, and read by the next."""
+    for n in range(30):
+        write(sandbox, sandbox.world.add_contact(f"278200000{n:02d}"), 2)
+    left = []
+    for _ in range(10):
+        summary = warehouse.sync(sandbox, max_requests=8)
+        assert summary.requests == len(sandbox.requests) <= 8
+        assert summary.complete
+        left.append(summary.carried_over)
+        if loaded(warehouse) == expected(sandbox):
+            break
+    assert left[0] == 30 - 7
+    assert len(left) <= 2 * 30 / 7 + 1
+    assert loaded(warehouse) == expected(sandbox)
+
+
+def test_a_limited_run_goes_over_packages(warehouse: Warehouse, sandbox: Sandbox) -> None:
+    """The limit is the run's, not the package's."""
+    for n in range(12):
+        write(sandbox, sandbox.world.add_contact(f"278200000{n:02d}"), 1)
+    summary = warehouse.sync(sandbox, package=3, max_requests=9)
+    assert (summary.requests, summary.read, summary.carried_over) == (9, 8, 4)
+    assert "carried over    4 conversations" in str(summary)
+
+
+def test_a_conversation_that_was_begun_is_read_to_its_end(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact
+) -> None:
+    """However long: half of it would be paid for again."""
+    write(sandbox, alice, 450)
+    summary = warehouse.sync(sandbox, max_requests=2)
+    assert (summary.requests, summary.read) == (1 + 5, 1)
+
+
+def test_a_run_without_time_begins_nothing(warehouse: Warehouse, sandbox: Sandbox) -> None:
+    """After the contacts are listed; the next run has the time."""
+    write(sandbox, sandbox.world.add_contact("27820000001"), 1)
+    summary = warehouse.sync(sandbox, max_minutes=1e-9)
+    assert (summary.requests, summary.read, summary.carried_over) == (1, 0, 1)
+    assert warehouse.sync(sandbox, max_minutes=60).read == 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "named"),
+    [
+        ({"max_requests": 0}, "max_requests must be above 0"),
+        ({"max_minutes": -1}, "max_minutes must be above 0"),
+        ({"max_requests": 2}, "contact list alone costs 2"),
+        ({"max_requests": 9, "start_date": "2026-01-01"}, "incremental syncs alone"),
+    ],
+)
+def test_a_limit_that_cannot_be_kept_is_refused(
+    warehouse: Warehouse, sandbox: Sandbox, settings: dict[str, Any], named: str
+) -> None:
+    """Saying which, for one request at the most where the contacts need more than it."""
+    for n in range(101):
+        sandbox.world.add_contact(f"27820000{n:03d}")
+    with pytest.raises(Exception, match=named) as failed:
+        warehouse.sync(sandbox, **settings)
+    cause: BaseException | None = failed.value
+    while cause and not isinstance(cause, ConfigurationError):
+        cause = cause.__cause__
+    assert cause
+
+
+@pytest.mark.parametrize("dialect", ["reference", "overview"])
+def test_a_plan_says_what_the_run_then_costs(
+    warehouse: Warehouse, sandbox: Sandbox, dialect: str
+) -> None:
+    """Before the first sync, before a second, and before a full refresh; for one request."""
+    sandbox.dialect = dialect
+    for n in range(130):
+        write(sandbox, sandbox.world.add_contact(f"27820000{n:03d}"), 1 + 250 * (n == 0))
+    account: dict[str, Any] = {
+        "bearer_token": sandbox.token,
+        "tenant_id": sandbox.tenant,
+        "base_url": sandbox.url,
+        "requests_per_minute": UNLIMITED,
+    }
+
+    def planned(**settings: Any) -> tuple[int, int, int]:
+        sandbox.requests.clear()
+        made = plan(warehouse.pipeline, **account, **settings)
+        assert len(sandbox.requests) == 1
+        assert made.minutes == made.requests / UNLIMITED
+        return made.requests, made.new, made.quiet
+
+    assert planned() == (2 + 130, 130, 0)
+    first = warehouse.sync(sandbox)
+    assert (first.requests, first.planned) == (2 + 132, 2 + 130)
+    quiet = 130 if dialect == "overview" else 0
+    assert planned() == (2 + 130 - quiet, 0, quiet)
+    second = warehouse.sync(sandbox)
+    assert second.requests == second.planned == 2 + 130 - quiet
+    assert planned(full_refresh=True) == (2 + 132, 0, 0)
+    third = warehouse.sync(sandbox, full_refresh=True)
+    assert third.requests == third.planned == 2 + 132
+
+
+def test_the_command_line_plans(run: Run, sandbox: Sandbox, alice: Contact) -> None:  # noqa: F811
+    """And writes nothing."""
+    write(sandbox, alice, 120)
+    done = run("--plan")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "a run           2 requests, 0.0 minutes at 100 a minute" in done.stdout
+    assert len(sandbox.requests) == 1
+    assert run("--plan", "--start-date", "2026-01-01").returncode == 2
