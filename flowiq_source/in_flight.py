@@ -1,17 +1,21 @@
 """Several requests at a time: results as they come, or in order. Tasks run in threads."""
 
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
+from contextlib import contextmanager, suppress
 from itertools import islice
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import TypeVar
+
+from dlt.common.runtime import signals
 
 IN_FLIGHT = 16
 """How many conversations are read at a time."""
+
+_POLL_S = 0.2
+"""How often a wait looks whether Ctrl-C came."""
 
 _T = TypeVar("_T")
 
@@ -34,7 +38,7 @@ def as_completed(tasks: Iterable[Task[_T]]) -> Iterator[list[_T]]:
                 running += 1
             if not running:
                 return
-            finished = [done.get()]
+            finished = [_next(done)]
             while not done.empty():
                 finished.append(done.get())
             running -= len(finished)
@@ -50,7 +54,20 @@ def in_order(tasks: Iterable[Task[_T]]) -> Iterator[_T]:
             running += [pool.submit(task) for task in islice(source, IN_FLIGHT - len(running))]
             if not running:
                 return
-            yield running.popleft().result()
+            yield _result(running.popleft())
+
+
+def _next(done: "SimpleQueue[Future[_T]]") -> Future[_T]:
+    while True:
+        signals.raise_if_signalled()
+        with suppress(Empty):
+            return done.get(timeout=_POLL_S)
+
+
+def _result(future: Future[_T]) -> _T:
+    while not wait([future], timeout=_POLL_S).done:
+        signals.raise_if_signalled()
+    return future.result()
 
 
 _of_thread = threading.local()
@@ -77,9 +94,11 @@ def sleep(seconds: float) -> None:
 
     Raises:
         CancelledError: they are not.
+        KeyboardInterrupt: a signal came in the main thread.
     """
     given_up: threading.Event | None = getattr(_of_thread, "given_up", None)
     if given_up is None:
-        time.sleep(seconds)
+        signals.sleep(seconds)
+        signals.raise_if_signalled()
     elif given_up.wait(seconds):
         raise CancelledError

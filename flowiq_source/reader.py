@@ -186,18 +186,23 @@ class Reader:
     def _chosen_contacts(self, phone_numbers: Sequence[str]) -> Iterator[Listed | Roster]:
         roster: dict[str, Conversation] = {}
         unknown = []
-        for position, digits in enumerate(phone_numbers, start=1):
-            meter = Meter()
-            try:
-                raw = self.client.contact_by_phone(digits, meter)
-            except NotFound:
+        pages = len(phone_numbers)
+        tasks = (partial(self._found, digits) for digits in phone_numbers)
+        for position, (found, meter) in enumerate(in_order(tasks), start=1):
+            if found is None:
                 unknown.append(position)
-                logger.warning("phone number %d of %d: no contact", position, len(phone_numbers))
-                yield Listed([], meter, len(phone_numbers))
-            else:
-                mapped = contact_row(raw, self.tenant_id, self.now())
-                yield Listed(_enrol([mapped], roster), meter, len(phone_numbers))
+                logger.warning("phone number %d of %d: no contact", position, pages)
+            contacts = [] if found is None else _enrol([found], roster)
+            yield Listed(contacts, meter, pages)
         yield Roster(list(roster.values()), unknown_numbers=unknown)
+
+    def _found(self, digits: str) -> tuple[Mapped | None, Meter]:
+        meter = Meter()
+        try:
+            raw = self.client.contact_by_phone(digits, meter)
+        except NotFound:
+            return None, meter
+        return contact_row(raw, self.tenant_id, self.now()), meter
 
     def conversation(
         self,

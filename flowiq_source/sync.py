@@ -7,6 +7,7 @@ from typing import Any
 
 import dlt
 import tenacity
+from dlt.common.runtime import signals
 from dlt.destinations.exceptions import DatabaseException
 from dlt.extract import DltSource
 from dlt.pipeline.helpers import retry_schema_update
@@ -134,10 +135,13 @@ def sync(
     Raises:
         Busy: another process syncs with this pipeline.
         PipelineStepFailed: a step failed; its cause is a FlowiqError if the API was the reason.
+        KeyboardInterrupt: SIGINT or SIGTERM came; what was committed is kept.
     """
     started = time.monotonic()
     summary = Summary()
-    with sole_sync(pipeline):
+    # dlt's handler only notes the first Ctrl-C; within one of our own it is not forgotten when a
+    # step ends, and the places that wait look at it.
+    with signals.intercepted_signals(), sole_sync(pipeline):
         _finish_pending(pipeline)
         while True:
             with Package(package_conversations, package_minutes) as package:
@@ -153,11 +157,14 @@ def sync(
 def _load_package(pipeline: dlt.Pipeline, source: DltSource) -> dict[str, int]:
     """Rows written, per table."""
     pipeline.extract(source, loader_file_format=_file_format(pipeline))
+    signals.raise_if_signalled()
     rows: dict[str, int] = pipeline.normalize().row_counts
+    signals.raise_if_signalled()
     # Before the load, because dlt itself creates a child table with its first row.
     _sharing(pipeline.sync_schema)
     _sharing(lambda: pipeline.load(raise_on_failed_jobs=True))
     _sharing(lambda: create_current_messages(pipeline))
+    signals.raise_if_signalled()
     return rows
 
 

@@ -1,10 +1,11 @@
 """One incremental sync of the configured FlowIQ tenant into the configured destination.
 
 Exit status: 0 everything was read; 1 a conversation or a step failed, run again; 2 a setting or
-the credentials are wrong.
+the credentials are wrong; 130 it was interrupted.
 """
 
 import argparse
+import os
 import re
 import sys
 import traceback
@@ -22,6 +23,9 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from flowiq_source import FlowiqError, flowiq_source, plan, sync
 
+INTERRUPTED = 130
+"""The exit status of a program that was ended by Ctrl-C."""
+
 Main = Callable[[argparse.Namespace], int]
 
 
@@ -31,10 +35,15 @@ def reporting(main: Main) -> Main:
     def wrapped(options: argparse.Namespace) -> int:
         try:
             return main(options)
-        except Exception as error:  # noqa: BLE001 - the last line of defence prints one line
+        except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence
             if options.debug:
                 traceback.print_exc()
-            return _report(error)
+            status = _report(error)
+        if status == INTERRUPTED:
+            # Python would wait for the answers to requests that nobody wants any more.
+            sys.stdout.flush()
+            os._exit(status)
+        return status
 
     return wrapped
 
@@ -117,6 +126,8 @@ def _diagnosis(error: BaseException) -> tuple[int, str]:
     causes = _causes(error)
     for cause in causes:
         match cause:
+            case KeyboardInterrupt():
+                return INTERRUPTED, "interrupted: what was committed is kept, the next run goes on"
             case FlowiqError():
                 return cause.exit_status, str(cause)
             case ConfigFieldMissingException() if "bearer_token" in cause.fields:

@@ -2,8 +2,10 @@
 
 import os
 import re
+import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -13,30 +15,34 @@ import pytest
 
 from flowiq_source.sandbox import Contact, Reply, Sandbox, World, reply_json
 from tests.conftest import Warehouse
-from tests.test_incremental import write
+from tests.test_incremental import expected, loaded, message_requests, write
 
 ROOT = Path(__file__).parent.parent
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def run(sandbox: Sandbox, tmp_path: Path) -> Run:
+def environment(sandbox: Sandbox, tmp_path: Path) -> dict[str, str]:
+    """What makes a script load the sandbox."""
+    return os.environ | {
+        "SOURCES__FLOWIQ__BASE_URL": sandbox.url,
+        "SOURCES__FLOWIQ__BEARER_TOKEN": sandbox.token,
+        "SOURCES__FLOWIQ__TENANT_ID": sandbox.tenant,
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+        "DLT_DATA_DIR": str(tmp_path / "dlt"),
+    }
+
+
+@pytest.fixture
+def run(environment: dict[str, str], tmp_path: Path) -> Run:
     """Run the pipeline script in an empty folder, configured for the sandbox."""
 
     def run(
         *arguments: str, script: str = "flowiq_pipeline.py", **settings: str
     ) -> subprocess.CompletedProcess[str]:
-        defaults = {
-            "SOURCES__FLOWIQ__BASE_URL": sandbox.url,
-            "SOURCES__FLOWIQ__BEARER_TOKEN": sandbox.token,
-            "SOURCES__FLOWIQ__TENANT_ID": sandbox.tenant,
-            "RUNTIME__DLTHUB_TELEMETRY": "false",
-            "DLT_DATA_DIR": str(tmp_path / "dlt"),
-        }
-        environment = os.environ | defaults | settings
         return subprocess.run(
             [sys.executable, ROOT / "pipelines" / script, *arguments],
-            env={name: value for name, value in environment.items() if value},
+            env={name: value for name, value in (environment | settings).items() if value},
             capture_output=True,
             text=True,
             check=False,
@@ -246,6 +252,43 @@ def test_the_demo_answers_its_questions() -> None:
         # How DuckDB draws a table differs from version to version.
         assert line in done.stdout or line.startswith(("seconds", "```", *"│┌├└"))
     assert "make run" in done.stdout
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_ends_a_run_and_keeps_what_is_committed(
+    warehouse: Warehouse, sandbox: Sandbox, environment: dict[str, str], number: int
+) -> None:
+    """Also while the API does not answer; the next run goes on from there."""
+    for n in range(5):
+        write(sandbox, sandbox.world.add_contact(f"2782000000{n}"), 2)
+    asked = threading.Event()
+
+    def intercept(params: dict[str, str]) -> Reply | None:
+        if message_requests(sandbox) < 5:
+            return None
+        asked.set()
+        return Reply(200, b"", delay_s=30)
+
+    sandbox.intercept = intercept
+    file = {"DESTINATION__DUCKDB__CREDENTIALS": str(warehouse.file)}
+    process = subprocess.Popen(
+        [sys.executable, ROOT / "pipelines" / "flowiq_pipeline.py"],
+        env=environment | file | {"SOURCES__FLOWIQ__PACKAGE_CONVERSATIONS": "2"},
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    assert asked.wait(60)
+    process.send_signal(number)
+    # Half of what the API would have kept it waiting.
+    _, said = process.communicate(timeout=15)
+    assert (process.returncode, said) == (
+        130,
+        "flowiq: interrupted: what was committed is kept, the next run goes on\n",
+    )
+    assert warehouse.one("SELECT count(*) FROM flowiq.messages") == 8
+    sandbox.intercept = None
+    assert warehouse.sync(sandbox).complete
+    assert loaded(warehouse) == expected(sandbox)
 
 
 def test_the_sandbox_can_be_started_alone() -> None:
