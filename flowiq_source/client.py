@@ -121,6 +121,14 @@ class FlowiqClient:
         }
         self._http = _connections(self.settings.endpoint)
         self._limiter = self.limiter or shared_limiter(self.settings)
+        self._retrying = tenacity.Retrying(
+            sleep=self.sleep,
+            stop=_give_up,
+            wait=_wait,
+            retry=tenacity.retry_if_exception_type(errors.Retryable),
+            before_sleep=_log_retry,
+            reraise=True,
+        )
 
     def contacts(self, number: int, meter: Meter) -> Page:
         """One page of all contacts, in no documented order.
@@ -178,14 +186,6 @@ class FlowiqClient:
     ) -> _T:
         if self.settings.tenant_id:
             params = {"tenantId": self.settings.tenant_id, **params}
-        retrying = tenacity.Retrying(
-            sleep=self.sleep,
-            stop=_give_up,
-            wait=_wait,
-            retry=tenacity.retry_if_exception_type(errors.Retryable),
-            before_sleep=_log_retry,
-            reraise=True,
-        )
 
         def once() -> _T:
             meter.requests += 1
@@ -195,7 +195,7 @@ class FlowiqClient:
                 meter.wasted += 1
                 raise
 
-        return retrying(once)
+        return self._retrying(once)
 
     def _get_once(self, tried: str, params: Params) -> tuple[Answer, bytes]:
         connect_s, read_s = self.timeout_s

@@ -1,6 +1,7 @@
 """Several requests at a time: results as they come, or in order. Tasks run in threads."""
 
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
@@ -14,6 +15,9 @@ from dlt.common.runtime import signals
 IN_FLIGHT = 16
 """How many conversations are read at a time."""
 
+_BUSY = 0.8
+"""From which share of one processor on it is the processor that a run waits for."""
+
 _POLL_S = 0.2
 """How often a wait looks whether Ctrl-C came."""
 
@@ -22,7 +26,32 @@ _T = TypeVar("_T")
 Task = Callable[[], _T]
 
 
-def as_completed(tasks: Iterable[Task[_T]]) -> Iterator[list[_T]]:
+class Window:
+    """How many tasks are worth having in flight: up to `IN_FLIGHT`, while the processor has time.
+
+    Against an API that answers at once, sixteen threads that wait for Python's lock take twice the
+    time of two, and each keeps memory of its own.
+    """
+
+    def __init__(self) -> None:
+        self.size = IN_FLIGHT // 4
+        self._start()
+
+    def _start(self) -> None:
+        self._finished, self._began_s = 0, time.monotonic()
+        self._cpu_s = time.process_time()
+
+    def note(self, finished: int) -> None:
+        """Look again when every place in the window has been used twice."""
+        self._finished += finished
+        if self._finished < 2 * self.size:
+            return
+        busy = (time.process_time() - self._cpu_s) / (time.monotonic() - self._began_s)
+        self.size = max(2, self.size // 2) if busy > _BUSY else min(IN_FLIGHT, self.size * 2)
+        self._start()
+
+
+def as_completed(tasks: Iterable[Task[_T]], window: Window) -> Iterator[list[_T]]:
     """The results of tasks, as they come, one or more at a time.
 
     The next tasks are taken when there is room for them, so they may depend on results.
@@ -33,7 +62,7 @@ def as_completed(tasks: Iterable[Task[_T]]) -> Iterator[list[_T]]:
     running = 0
     with _pool() as pool:
         while True:
-            for task in islice(source, IN_FLIGHT - running):
+            for task in islice(source, max(0, window.size - running)):
                 pool.submit(task).add_done_callback(done.put)
                 running += 1
             if not running:
@@ -42,6 +71,7 @@ def as_completed(tasks: Iterable[Task[_T]]) -> Iterator[list[_T]]:
             while not done.empty():
                 finished.append(done.get())
             running -= len(finished)
+            window.note(len(finished))
             yield [future.result() for future in finished]
 
 

@@ -27,7 +27,7 @@ from dlt.extract.incremental.context import TimeIntervalContext
 from flowiq_source import tables
 from flowiq_source.client import FlowiqClient, logger
 from flowiq_source.errors import ConfigurationError
-from flowiq_source.in_flight import as_completed
+from flowiq_source.in_flight import Window, as_completed
 from flowiq_source.reader import (
     ConversationRead,
     Due,
@@ -42,7 +42,7 @@ from flowiq_source.reader import (
 from flowiq_source.rows import Misfit, only_digits, parse_timestamp
 from flowiq_source.schedule import Budget, Rules, Schedule, make_schedule
 from flowiq_source.settings import PRODUCTION_URL, REQUESTS_PER_MINUTE, Settings, pages_of
-from flowiq_source.state import OpenRun, TenantState
+from flowiq_source.state import OpenRun, TenantState, to_the_millisecond
 
 LOOKBACK_DAYS = 7.0
 
@@ -273,6 +273,7 @@ class _Run:
     rescan_share: float = 0.0
     started_at: datetime = _BEGINNING
     budget: Budget = field(default_factory=Budget)
+    window: Window = field(default_factory=Window)
     pending: deque[Due] | None = None
     """What later packages have to read; None before the contacts are listed."""
 
@@ -280,7 +281,7 @@ class _Run:
         if self.pending is not None:
             yield Roster([])
             return
-        self.started_at = self.reader.now()
+        self.started_at = to_the_millisecond(self.reader.now())
         self.budget = self.limits.budget(time.monotonic())
         for event in self.reader.contacts():
             if isinstance(event, Listed):
@@ -300,7 +301,7 @@ class _Run:
             if since is None and self.reader.phone_numbers is None and not event.unlisted:
                 yield from _batches([self._no_longer_listed(event, state)])
         pending, self.pending = self.pending, None
-        yield from _batches(as_completed(self._tasks(pending, since)))
+        yield from _batches(as_completed(self._tasks(pending, since), self.window))
         # Only here: an extract that fails is thrown away, and the next one lists contacts anew.
         self.pending = pending or None
         _current_package().counts["remaining"] = len(pending)
@@ -422,15 +423,17 @@ BATCH_ROWS = 10_000
 def _batches(results: Iterable[list[ConversationRead]]) -> Iterator[Reads]:
     """The conversations read, in batches of about `BATCH_ROWS` messages."""
     reads: list[ConversationRead] = []
+    rows = 0
     for result in results:
         for read in result:
             _current_package().add(read)
             if read.reading.status == "failed":
                 logger.error("one conversation failed: %s", read.reading.error)
+            rows += read.reading.rows
         reads += result
-        if sum(read.reading.rows for read in reads) >= BATCH_ROWS:
+        if rows >= BATCH_ROWS:
             yield Reads(reads)
-            reads = []
+            reads, rows = [], 0
     if reads:
         yield Reads(reads)
 

@@ -140,7 +140,8 @@ class Budget:
         if self.max_requests is not None and self._committed + expected > self.max_requests:
             return None
         meter = Meter(expected=expected)
-        self._open.append(meter)
+        if self.max_requests is not None:
+            self._open.append(meter)
         return meter
 
     def spend(self, requests: int) -> None:

@@ -2,20 +2,19 @@
 
 It lies in the resource state of `messages` and is committed with the rows it speaks of:
 
-    {"tenants": {"acme": {"cursors": {"<contact id>": [1767225600000000, 250, …]},
-                          "open_run": {"started_at": 1767225600000000, "full_refresh": false}}}}
+    {"tenants": {"acme": {"cursors": {"<contact id>": [1767225600000000, 250, 1767225600000, …]},
+                          "open_run": {"started_at": 1767225600000, "full_refresh": false}}}}
 
-Times are epoch microseconds: the state of 100,000 conversations is written with every change.
+The state of 100,000 conversations is written with every change, so it is short: the time of the
+newest message is epoch microseconds, the times of our own doings are epoch milliseconds.
 """
 
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from typing import Any
 
+from flowiq_source.columns import from_microseconds, microseconds
 from flowiq_source.walk import Cursor
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_MICROSECOND = timedelta(microseconds=1)
 
 
 @dataclass(frozen=True)
@@ -49,27 +48,27 @@ class TenantState:
     def cursor(self, contact_id: str) -> Cursor | None:
         """Where the conversation's next sync starts; None if it was never read to the end."""
         entry = self.raw.get("cursors", {}).get(contact_id)
-        if entry is None:
+        # Cursors from before there were fingerprints have five parts; they are as good as none.
+        if entry is None or len(entry) != len(Cursor._fields):
             return None
-        # Cursors that were kept before there were fingerprints have five parts.
-        newest, known, rescanned_at, synced_at, missing, *first_page = entry
+        newest, known, rescanned_at, synced_at, missing, first_page = entry
         return Cursor(
-            None if newest is None else _time(newest),
+            None if newest is None else from_microseconds(newest),
             known,
-            _time(rescanned_at),
-            _time(synced_at),
+            _from_milliseconds(rescanned_at),
+            _from_milliseconds(synced_at),
             bool(missing),
-            *first_page,
+            first_page,
         )
 
     def keep_cursor(self, contact_id: str, cursor: Cursor) -> None:
         """Remember where the conversation's next sync starts."""
-        newest = None if cursor.newest is None else _microseconds(cursor.newest)
+        newest = None if cursor.newest is None else microseconds(cursor.newest)
         self.raw.setdefault("cursors", {})[contact_id] = [
             newest,
             cursor.known,
-            _microseconds(cursor.rescanned_at),
-            _microseconds(cursor.synced_at),
+            _milliseconds(cursor.rescanned_at),
+            _milliseconds(cursor.synced_at),
             int(cursor.missing),
             cursor.first_page,
         ]
@@ -82,21 +81,30 @@ class TenantState:
     def open_run(self) -> OpenRun | None:
         """The run that was interrupted between two of its packages, if one was."""
         entry = self.raw.get("open_run")
-        return OpenRun(_time(entry["started_at"]), entry["full_refresh"]) if entry else None
+        return (
+            OpenRun(_from_milliseconds(entry["started_at"]), entry["full_refresh"])
+            if entry
+            else None
+        )
 
     def keep_open_run(self, run: OpenRun | None) -> None:
         """Remember that the run goes on; None that it has come to its end."""
         self.raw.pop("open_run", None)
         if run:
             self.raw["open_run"] = {
-                "started_at": _microseconds(run.started_at),
+                "started_at": _milliseconds(run.started_at),
                 "full_refresh": run.full_refresh,
             }
 
 
-def _microseconds(time: datetime) -> int:
-    return (time - _EPOCH) // _MICROSECOND
+def to_the_millisecond(time: datetime) -> datetime:
+    """The time as the state keeps it."""
+    return _from_milliseconds(_milliseconds(time))
 
 
-def _time(microseconds: int) -> datetime:
-    return _EPOCH + microseconds * _MICROSECOND
+def _milliseconds(time: datetime) -> int:
+    return microseconds(time) // 1000
+
+
+def _from_milliseconds(time: int) -> datetime:
+    return from_microseconds(time * 1000)

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import dlt
+import pyarrow as pa
 import tenacity
 from dlt.common.runtime import signals
 from dlt.destinations.exceptions import DatabaseException
@@ -157,6 +158,8 @@ def sync(
 def _load_package(pipeline: dlt.Pipeline, source: DltSource) -> dict[str, int]:
     """Rows written, per table."""
     pipeline.extract(source, loader_file_format=_file_format(pipeline))
+    # Arrow keeps what sixteen threads have used; the load needs the memory.
+    pa.default_memory_pool().release_unused()
     signals.raise_if_signalled()
     rows: dict[str, int] = pipeline.normalize().row_counts
     signals.raise_if_signalled()

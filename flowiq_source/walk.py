@@ -109,7 +109,7 @@ class Cursor(NamedTuple):
     rescanned_at: datetime
     """When every page was last read from end to end."""
     synced_at: datetime
-    """When the conversation was last read at all."""
+    """When the run began that last read the conversation at all."""
     missing: bool = False
     """Whether the API had no such conversation."""
     first_page: str = ""
@@ -237,7 +237,7 @@ def _pass(task: Task, reading: Reading) -> bool:
     for number in itertools.count(1):
         page = task.fetch(number)
         if number == 1 and (unchanged := _unchanged(task.cursor, page)):
-            _note_unchanged(reading, unchanged, page)
+            _note_unchanged(reading, unchanged._replace(synced_at=task.started_at), page)
             return True
         fingerprint = fingerprint or page.fingerprint
         mapped = task.map_page(page.rows, reading.synced_at)
@@ -273,7 +273,7 @@ def _unchanged(cursor: Cursor | None, page: Page) -> Cursor | None:
 def _note_unchanged(reading: Reading, cursor: Cursor, page: Page) -> None:
     """Nothing is new: no row is written, and what was read to its end before still counts."""
     reading.status, reading.message_count = "complete", page.total
-    reading.cursor = cursor._replace(synced_at=reading.synced_at)
+    reading.cursor = cursor
 
 
 def _reaches(since: datetime | None, mapped: MappedPage) -> bool:
@@ -302,7 +302,7 @@ def _next_cursor(task: Task, reading: Reading, known: int, first_page: str) -> C
     newest = min(newest, task.started_at) if newest else None
     at_or_before = known - count_after(newest, reading)
     rescanned_at = reading.rescanned_at or reading.synced_at
-    return Cursor(newest, at_or_before, rescanned_at, reading.synced_at, first_page=first_page)
+    return Cursor(newest, at_or_before, rescanned_at, task.started_at, first_page=first_page)
 
 
 def count_after(time: datetime | None, reading: Reading) -> int:

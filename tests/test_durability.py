@@ -129,7 +129,7 @@ def test_an_old_interruption_is_not_continued(
     with pipeline.managed_state(extract_state=True) as state:
         tenant = state["sources"]["flowiq"]["resources"]["messages"]["tenants"]["sandbox"]
         yesterday = datetime.now(timezone.utc) - timedelta(days=1)
-        tenant["open_run"]["started_at"] = int(yesterday.timestamp() * 1e6)
+        tenant["open_run"]["started_at"] = int(yesterday.timestamp() * 1e3)
     warehouse.sync(sandbox)
     assert message_requests(sandbox) == 11
 

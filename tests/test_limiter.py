@@ -11,7 +11,7 @@ import pytest
 
 from flowiq_source.client import FlowiqClient, Meter
 from flowiq_source.errors import ConfigurationError
-from flowiq_source.in_flight import as_completed, sleep
+from flowiq_source.in_flight import Window, as_completed, sleep
 from flowiq_source.limiter import RateLimiter, shared_limiter
 from flowiq_source.sandbox import RateLimit, Sandbox
 from flowiq_source.settings import Settings
@@ -163,7 +163,7 @@ def test_threads_share_the_limit(sandbox: Sandbox) -> None:
     client = FlowiqClient(settings)
     client.contacts(1, Meter())
     began = time.monotonic()
-    list(as_completed(partial(client.contacts, 1, Meter()) for _ in range(39)))
+    list(as_completed((partial(client.contacts, 1, Meter()) for _ in range(39)), Window()))
     assert time.monotonic() - began >= (40 - 20) / 10 - 0.2
     assert refused == [False] * 40
 
@@ -194,7 +194,7 @@ def test_a_wait_ends_when_nobody_wants_the_result_any_more() -> None:
         except CancelledError:
             ended.set()
 
-    results = as_completed(iter([lambda: began.wait(5), waits]))
+    results = as_completed(iter([lambda: began.wait(5), waits]), Window())
     next(results)
     results.close()  # type: ignore[attr-defined]
     assert ended.wait(5)

@@ -14,7 +14,7 @@ from flowiq_source.schedule import Budget, Rules, make_schedule
 from flowiq_source.walk import Cursor
 from tests.conftest import UNLIMITED, Warehouse
 from tests.test_incremental import DAY, HOUR, expected, loaded, write
-from tests.test_pipeline import Run, run  # noqa: F401 - a fixture
+from tests.test_pipeline import Run, environment, run  # noqa: F401 - fixtures
 
 NOW = datetime(2026, 6, 1, tzinfo=timezone.utc)
 WEEK = timedelta(days=7)
