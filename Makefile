@@ -3,7 +3,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run plan verify test check format lock clean
+.PHONY: help setup demo run plan verify test check bench format lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -21,7 +21,7 @@ demo: setup ## Load a sandbox twice and ask it three questions
 	$(BIN)/python pipelines/demo.py
 
 run: setup ## Sync the configured tenant: make run ARGS="--full-refresh"
-	$(BIN)/python pipelines/flowiq_pipeline.py $(ARGS)
+	MALLOC_ARENA_MAX=2 $(BIN)/python pipelines/flowiq_pipeline.py $(ARGS)
 
 plan: setup ## Say what a run would cost, for one request
 	$(BIN)/python pipelines/flowiq_pipeline.py --plan $(ARGS)
@@ -37,6 +37,9 @@ check: setup ## Format, lint, types and tests, as CI does
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/pytest
+
+bench: setup ## Measure it beside its peers (about half an hour): make bench ARGS="--only peers"
+	$(BIN)/python benchmarks/bench.py $(ARGS)
 
 format: setup ## Put the code into shape
 	$(BIN)/ruff format .
