@@ -210,12 +210,13 @@ class Package:
 
     conversations: int | None = None
     minutes: float | None = None
+    messages: int | None = None
     counts: Counter[str] = field(default_factory=Counter)
     unknown_numbers: list[int] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._began_s = time.monotonic()
-        self._taken = 0
+        self._taken = self._rows = 0
 
     def __enter__(self) -> "Package":
         self._token = _package.set(self)
@@ -238,16 +239,22 @@ class Package:
             self.counts["wasted"] += event.meter.wasted
             self.counts["planned"] += 1
         else:
+            self._rows += event.reading.rows
             self.counts["wasted"] += event.wasted
             self.counts[event.reading.status] += 1
             if not event.backfill:
                 self.counts["newer"] += event.newer
                 self.counts["saved"] += event.saved
 
-    def take(self) -> bool:
-        """Whether one more conversation goes into the package."""
+    def take(self, of: int) -> bool:
+        """Whether one more conversation, of so many in the run, goes into the package.
+
+        Twenty packages are enough: with each the state of all conversations is written.
+        """
         minutes = (time.monotonic() - self._began_s) / 60
-        if self.conversations is not None and self._taken >= self.conversations:
+        if self.conversations is not None and self._taken >= max(self.conversations, of // 20):
+            return False
+        if self.messages is not None and self._rows >= self.messages:
             return False
         if self.minutes is not None and self._taken and minutes >= self.minutes:
             return False
@@ -273,6 +280,8 @@ class _Run:
     rescan_share: float = 0.0
     started_at: datetime = _BEGINNING
     budget: Budget = field(default_factory=Budget)
+    due: int = 0
+    """How many conversations the run had to read when it began."""
     window: Window = field(default_factory=Window)
     pending: deque[Due] | None = None
     """What later packages have to read; None before the contacts are listed."""
@@ -298,6 +307,7 @@ class _Run:
         state = TenantState.of(dlt.current.resource_state("messages"), self.reader.tenant_id)
         if self.pending is None:
             self.pending = self._due(event, state, since)
+            self.due = len(self.pending)
             if since is None and self.reader.phone_numbers is None and not event.unlisted:
                 yield from _batches([self._no_longer_listed(event, state)])
         pending, self.pending = self.pending, None
@@ -313,7 +323,7 @@ class _Run:
     ) -> Iterator[Callable[[], ConversationRead]]:
         """The reading of as many conversations as go into the load package and the budget."""
         package = _current_package()
-        while pending and package.take():
+        while pending and package.take(self.due):
             due = pending[0]
             meter = self.budget.begin(due.expected, time.monotonic())
             if meter is None:

@@ -113,6 +113,8 @@ def _listed(rows: dict[str, int]) -> str:
 
 PACKAGE_CONVERSATIONS = 1_000
 PACKAGE_MINUTES = 10.0
+PACKAGE_MESSAGES = 100_000
+"""What a package may hold: memory grows with it."""
 
 
 def sync(
@@ -125,10 +127,11 @@ def sync(
 ) -> Summary:
     """Load everything that is new into the pipeline's destination.
 
-    A long run is a series of load packages, each of so many conversations and minutes at the
-    most, that commit rows and cursors together: a run that is killed repeats one package. What
-    it left unfinished is finished first. Unlike `pipeline.run`, this creates every documented
-    table and column, children included, even when no row has one yet.
+    A long run is a series of load packages that commit rows and cursors together: a run that is
+    killed repeats one package. One is closed after so many conversations (or a twentieth of the
+    run's, if that is more), minutes or 100,000 messages. What an earlier run left unfinished is
+    finished first. Unlike `pipeline.run`, this creates every documented table and column, children
+    included, even when no row has one yet.
 
     With `delete_gone`, messages that the API has no longer are deleted instead of only left out
     of the view `current_messages`.
@@ -145,7 +148,7 @@ def sync(
     with signals.intercepted_signals(), sole_sync(pipeline):
         _finish_pending(pipeline)
         while True:
-            with Package(package_conversations, package_minutes) as package:
+            with Package(package_conversations, package_minutes, PACKAGE_MESSAGES) as package:
                 summary.add(package, _load_package(pipeline, source))
             if not package.counts["remaining"]:
                 break
