@@ -12,19 +12,12 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from flowiq_source.rows import MESSAGE, Mapped, Row, message_digest, message_row
+from flowiq_source.rows import MESSAGE, OUR_COLUMNS, Mapped, Row, message_digest, message_row
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 
 _TYPES: dict[str, pa.DataType] = {"text": pa.string(), "timestamp": pa.timestamp("us", tz="UTC")}
-
-_OURS = {
-    "tenant_id": "text",
-    "contact_id": "text",
-    "whatsapp_id": "text",
-    "synced_at": "timestamp",
-}
 
 _FLAT = {name: column for name, column in MESSAGE.items() if column.data_type in _TYPES}
 
@@ -34,7 +27,7 @@ SCHEMA = pa.schema(
     [pa.field(name, pa.string(), nullable=False) for name in _KEYS]
     + [
         pa.field(name, _TYPES[data_type])
-        for name, data_type in ({n: c.data_type for n, c in _FLAT.items()} | _OURS).items()
+        for name, data_type in ({n: c.data_type for n, c in _FLAT.items()} | OUR_COLUMNS).items()
         if name not in _KEYS
     ]
 )
@@ -169,7 +162,7 @@ def _flat_positions(raws: Sequence[Row], undocumented: set[str]) -> Sequence[int
 
 def _batch(values: pa.StructArray, names: dict[str, str], origin: Origin) -> pa.RecordBatch:
     size = len(values)
-    ours = dict(zip(_OURS, origin, strict=True))
+    ours = dict(zip(OUR_COLUMNS, origin, strict=True))
     return pa.RecordBatch.from_arrays(
         [
             _typed(values.field(names[field.name]), field.type)

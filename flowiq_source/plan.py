@@ -8,12 +8,12 @@ from dlt.common.configuration import with_config
 
 from flowiq_source.client import FlowiqClient, Meter
 from flowiq_source.lock import sole_sync
-from flowiq_source.reader import Reader, expected_requests
+from flowiq_source.reader import Conversation, Reader
 from flowiq_source.resources import LOOKBACK_DAYS
 from flowiq_source.rows import contact_row
+from flowiq_source.schedule import Rules, make_schedule
 from flowiq_source.settings import PRODUCTION_URL, REQUESTS_PER_MINUTE, Settings, pages_of
 from flowiq_source.state import TenantState
-from flowiq_source.walk import Cursor, is_settled
 
 
 @dataclass(frozen=True)
@@ -67,6 +67,7 @@ def plan(
     *,
     lookback_days: float = LOOKBACK_DAYS,
     full_refresh: bool = False,
+    rescan_share: float = 0.0,
     requests_per_minute: float = REQUESTS_PER_MINUTE,
     rate_limit_share: float = 1.0,
     max_requests: int | None = None,
@@ -80,36 +81,37 @@ def plan(
         Busy: another process syncs with this pipeline.
         FlowiqError: the API cannot be asked.
     """
-    settings = Settings(
-        bearer_token, tenant_id or None, base_url, requests_per_minute, rate_limit_share
-    )
+    settings = Settings(bearer_token, tenant_id, base_url, requests_per_minute, rate_limit_share)
     reader = Reader(FlowiqClient(settings), timedelta(days=lookback_days))
     page = reader.client.contacts(1, Meter())
     contacts = [contact_row(raw, reader.tenant_id, reader.now()).row for raw in page.rows]
     told = any(row["last_message_at"] for row in contacts)
-    cursors = _cursors(pipeline, reader.tenant_id)
-    asked = [
-        cursor
-        for cursor in cursors
-        if full_refresh or not (told and is_settled(cursor, cursor.newest, reader.lookback))
-    ]
+    state = _state(pipeline, reader.tenant_id)
+    cursors = {contact_id: state.cursor(contact_id) for contact_id in state.contact_ids()}
+    schedule = make_schedule(
+        # As the contact list will show them if nothing has happened.
+        [
+            Conversation(contact_id, None, {}, cursor.newest if cursor and told else None)
+            for contact_id, cursor in cursors.items()
+        ],
+        cursors.get,
+        Rules(reader.now(), reader.lookback, full_refresh, rescan_share),
+    )
     total = len(contacts) if page.total is None else page.total
     new = max(0, total - len(cursors))
     return Plan(
         contacts=total,
         new=new,
-        quiet=len(cursors) - len(asked),
-        conversation_requests=new + sum(expected_requests(c, whole=full_refresh) for c in asked),
+        quiet=len(schedule.quiet),
+        conversation_requests=new + sum(due.expected for due in schedule.due),
         per_minute=requests_per_minute * rate_limit_share,
         max_requests=max_requests,
     )
 
 
-def _cursors(pipeline: dlt.Pipeline, tenant_id: str) -> list[Cursor]:
-    """What the destination knows of conversations that the API has."""
+def _state(pipeline: dlt.Pipeline, tenant_id: str) -> TenantState:
+    """What the destination knows of the tenant's conversations."""
     with sole_sync(pipeline):
         pipeline.sync_destination()
     resources = pipeline.state.get("sources", {}).get("flowiq", {}).get("resources", {})
-    state = TenantState.of(resources.get("messages", {}), tenant_id)
-    cursors = (state.cursor(contact_id) for contact_id in state.contact_ids())
-    return [cursor for cursor in cursors if cursor and not cursor.missing]
+    return TenantState.of(resources.get("messages", {}), tenant_id)

@@ -55,12 +55,7 @@ class Due(NamedTuple):
     @property
     def expected(self) -> int:
         """Requests that it will cost, as far as is known: one, where the API has not said more."""
-        return expected_requests(self.cursor, whole=self.whole)
-
-
-def expected_requests(cursor: Cursor | None, *, whole: bool) -> int:
-    """Requests that a conversation will cost, as far as is known."""
-    return pages_of(cursor.known) if cursor and whole else 1
+        return pages_of(self.cursor.known) if self.cursor and self.whole else 1
 
 
 @dataclass(frozen=True)

@@ -133,9 +133,7 @@ def flowiq_source(
     """
     reader = Reader(
         FlowiqClient(
-            Settings(
-                bearer_token, tenant_id or None, base_url, requests_per_minute, rate_limit_share
-            )
+            Settings(bearer_token, tenant_id, base_url, requests_per_minute, rate_limit_share)
         ),
         _lookback(lookback_days),
         _phone_numbers(phone_numbers),

@@ -273,8 +273,16 @@ CONTACT: dict[str, Column] = {
 
 REACTION: dict[str, Column] = {"emoji": _TEXT, "sender": _TEXT}
 
-OUR_COLUMNS = ("tenant_id", "contact_id", "whatsapp_id", "synced_at")
-"""Columns that the connector adds; a field of the API with such a name gets another."""
+OUR_COLUMNS = {
+    "tenant_id": "text",
+    "contact_id": "text",
+    "whatsapp_id": "text",
+    "synced_at": "timestamp",
+}
+"""Columns that the connector adds to messages, and their types.
+
+A field of the API with such a name gets another.
+"""
 
 
 def contact_row(raw: Any, tenant_id: str, synced_at: datetime) -> Mapped:

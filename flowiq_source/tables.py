@@ -9,7 +9,7 @@ from dlt.common.normalizers.utils import generate_dlt_ids
 from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns, TWriteDisposition
 from dlt.common.schema.utils import dlt_id_column, dlt_load_id_column
 
-from flowiq_source.rows import CONTACT, MESSAGE, REACTION, Column
+from flowiq_source.rows import CONTACT, MESSAGE, OUR_COLUMNS, REACTION, Column
 
 
 class Table(TypedDict, total=False):
@@ -66,14 +66,7 @@ CONTACTS = Table(
 MESSAGES = Table(
     primary_key=["tenant_id", "id"],
     write_disposition="merge",
-    columns=_columns(
-        ["tenant_id", "id"],
-        MESSAGE,
-        contact_id="text",
-        whatsapp_id="text",
-        synced_at="timestamp",
-    )
-    | _OF_DLT,
+    columns=_columns(["tenant_id", "id"], MESSAGE, **OUR_COLUMNS) | _OF_DLT,
     nested_hints={"reactions": _child(**{n: c.data_type for n, c in REACTION.items()})},
 )
 

@@ -74,7 +74,7 @@ def verify(
         FlowiqError: the API cannot be asked.
     """
     client = FlowiqClient(
-        Settings(bearer_token, tenant_id or None, base_url, requests_per_minute, rate_limit_share)
+        Settings(bearer_token, tenant_id, base_url, requests_per_minute, rate_limit_share)
     )
     tenant, meter = client.settings.tenant_key, Meter()
     known = _conversations(pipeline, tenant)

@@ -9,7 +9,7 @@ import pytest
 from flowiq_source import plan
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.reader import Conversation
-from flowiq_source.sandbox import Contact, Sandbox
+from flowiq_source.sandbox import Contact, Reply, Sandbox
 from flowiq_source.schedule import Budget, Rules, make_schedule
 from flowiq_source.walk import Cursor
 from tests.conftest import UNLIMITED, Warehouse
@@ -206,6 +206,18 @@ def test_a_plan_says_what_the_run_then_costs(
     assert planned(full_refresh=True) == (2 + 132, 0, 0)
     third = warehouse.sync(sandbox, full_refresh=True)
     assert third.requests == third.planned == 2 + 132
+
+
+def test_a_conversation_that_is_missing_is_no_new_one(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact
+) -> None:
+    """It is not asked for again within a week, and the plan knows."""
+    gone = Reply(404, b'{"success": false, "error": "Contact not found"}')
+    sandbox.intercept = lambda params: gone if "contactId" in params else None
+    assert warehouse.sync(sandbox).missing == 1
+    made = plan(warehouse.pipeline, sandbox.token, sandbox.tenant, sandbox.url)
+    assert (made.requests, made.new) == (1, 0)
+    assert warehouse.sync(sandbox).requests == 1
 
 
 def test_the_command_line_plans(run: Run, sandbox: Sandbox, alice: Contact) -> None:  # noqa: F811

@@ -278,6 +278,23 @@ def test_a_backfill_between_syncs_changes_nothing_but_its_range(
     assert loaded(warehouse) == expected(sandbox)
 
 
+@pytest.mark.parametrize("reactions", [[], [{"emoji": "👍"}]], ids=["columns", "rows"])
+def test_a_backfill_keeps_its_edges_and_what_has_no_time(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact, reactions: list[Any]
+) -> None:
+    """Equal times at the start belong to it, the end does not; whichever way the rows travel."""
+    days = {"inside": "01-05", "first": "01-01", "twin": "01-01", "end": "02-01"}
+    rows: list[dict[str, Any]] = [
+        {"id": name, "timestamp": f"2026-{day}T00:00:00Z"} for name, day in days.items()
+    ]
+    answer_with(sandbox, [row | {"reactions": reactions} for row in [*rows, {"id": "no time"}]])
+    warehouse.sync(sandbox, start_date="2026-01-01", end_date="2026-02-01")
+    loaded_ids = [
+        row_id for (row_id,) in warehouse.query("SELECT id FROM flowiq.messages ORDER BY 1")
+    ]
+    assert loaded_ids == ["first", "inside", "no time", "twin"]
+
+
 def test_a_failure_in_a_backfill_is_recorded(
     warehouse: Warehouse, sandbox: Sandbox, alice: Contact
 ) -> None:
