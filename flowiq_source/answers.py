@@ -3,20 +3,42 @@
 Source: FlowIQ API reference, "Conversations", and the vendor's OpenAPI file.
 """
 
-import hashlib
 import json
 import time
-from collections.abc import Mapping
+import zlib
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
+import msgspec
+
 from flowiq_source import errors
 
 RawRow = Any
-"""One element of `messages` or `contacts`, as the JSON has it; an object, if the API is well."""
+"""One element of `messages` or `contacts`; an object, if the API is well."""
 
-Answer = dict[str, Any]
+ReadRows = Callable[[bytes], Any]
+"""The JSON text of a page's rows to the rows; `json.loads` does, for one.
+
+Raises:
+    ValueError: it is no JSON, whatever it looked like.
+"""
+
+
+class Answer(msgspec.Struct):
+    """What an answer says; its rows and its contact are still JSON text, empty if there is none."""
+
+    success: Any = None
+    error: Any = None
+    message: Any = None
+    pagination: Any = None
+    contacts: msgspec.Raw = msgspec.Raw()
+    messages: msgspec.Raw = msgspec.Raw()
+    contact: msgspec.Raw = msgspec.Raw()
+
+
+_decoder = msgspec.json.Decoder(Answer)
 
 _BY_STATUS: dict[int, tuple[type[errors.FlowiqError], str]] = {
     401: (
@@ -67,13 +89,13 @@ class Page:
 
 
 def check_answer(tried: str, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
-    """The JSON object of a good answer.
+    """What a good answer says. The names of `headers` are in lower case.
 
     Raises:
         FlowiqError: the class says what kind of trouble it is, the text what to do.
     """
     answer = _json_object(body)
-    if status == 200 and answer is not None and answer.get("success") is not False:
+    if status == 200 and answer is not None and answer.success is not False:
         return answer
     kind, advice = _diagnosis(status, answer)
     message = f"{tried}: HTTP {status}{_what_came(status, answer)}: {advice}"
@@ -84,14 +106,28 @@ def check_answer(tried: str, status: int, headers: Mapping[str, str], body: byte
 
 def _json_object(body: bytes) -> Answer | None:
     try:
+        return _decoder.decode(body)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        # Python's own takes more: numbers beyond bounds, half an emoji, other encodings.
+        return _lenient_object(body)
+
+
+def _lenient_object(body: bytes) -> Answer | None:
+    try:
         answer = json.loads(body)
     except (ValueError, RecursionError):
         return None
-    return answer if isinstance(answer, dict) else None
+    if not isinstance(answer, dict):
+        return None
+    known = {name: answer[name] for name in Answer.__struct_fields__ if name in answer}
+    for name in ("contacts", "messages", "contact"):
+        if name in known:
+            known[name] = msgspec.Raw(json.dumps(known[name]).encode())
+    return Answer(**known)
 
 
 def _diagnosis(status: int, answer: Answer | None) -> tuple[type[errors.FlowiqError], str]:
-    words = f"{(answer or {}).get('error')} {(answer or {}).get('message')}".lower()
+    words = f"{answer.error} {answer.message}".lower() if answer else ""
     if status in (200, 404) and "organization not found" in words:
         return _ORGANISATION
     if status in (200, 400) and "tenant id is required" in words:
@@ -114,13 +150,13 @@ def _what_came(status: int, answer: Answer | None) -> str:
 def wait_asked(headers: Mapping[str, str]) -> float | None:
     """Seconds that the server asks to wait: `Retry-After`, else until `X-RateLimit-Reset`."""
     # The server's own clock, because ours may be minutes off.
-    now = _epoch(headers.get("Date")) or time.time()
-    asked = headers.get("Retry-After", "").strip()
+    now = _epoch(headers.get("date")) or time.time()
+    asked = headers.get("retry-after", "")
     if asked.isdigit():
         return float(asked)
     until = _epoch(asked)
-    if until is None and headers.get("X-RateLimit-Remaining", "0").strip() == "0":
-        reset = headers.get("X-RateLimit-Reset", "").strip()
+    if until is None and headers.get("x-ratelimit-remaining", "0") == "0":
+        reset = headers.get("x-ratelimit-reset", "")
         until = float(reset) if reset.isdigit() else None
     return None if until is None else max(0.0, until - now)
 
@@ -137,19 +173,55 @@ def fingerprint_of(body: bytes) -> str:
 
     No more, because the state holds them for every conversation.
     """
-    return hashlib.blake2b(body, digest_size=4).hexdigest()
+    return f"{zlib.crc32(body):08x}"
 
 
-def page_of(tried: str, answer: Answer, number: int, rows_key: str, total_key: str) -> Page:
-    """The page in a good answer.
+def contacts_of(tried: str, answer: Answer, number: int) -> Page:
+    """The page of contacts in a good answer.
 
     Raises:
         NotFlowiq: the rows or the pagination are missing, or it is another page.
     """
-    rows = answer.get(rows_key)
+    rows = _read(answer.contacts, json.loads)
+    return _page(tried, answer, number, rows, "contacts", "totalContacts")
+
+
+def messages_of(tried: str, answer: Answer, number: int, read_rows: ReadRows) -> Page:
+    """The page of messages in a good answer.
+
+    Raises:
+        NotFlowiq: the rows or the pagination are missing, or it is another page.
+    """
+    rows = _read(answer.messages, read_rows)
+    return _page(tried, answer, number, rows, "messages", "totalMessages")
+
+
+def contact_of(tried: str, answer: Answer) -> RawRow:
+    """The contact in a good find-by-phone answer.
+
+    Raises:
+        NotFlowiq: there is none in it.
+    """
+    contact = _read(answer.contact, json.loads)
+    if not isinstance(contact, dict):
+        _undocumented(tried, "without a contact")
+    return contact
+
+
+def _read(text: msgspec.Raw, read: ReadRows) -> Any:
+    """None where there is no text, or no JSON in it."""
+    try:
+        return read(bytes(text)) if text else None
+    except (ValueError, RecursionError):
+        return None
+
+
+def _page(  # noqa: PLR0913, PLR0917 - what the two listings differ in
+    tried: str, answer: Answer, number: int, rows: Any, rows_key: str, total_key: str
+) -> Page:
     if not isinstance(rows, list):
         _undocumented(tried, f"without a list of {rows_key}")
-    pagination = answer.get("pagination")
+    pagination = answer.pagination
     if not isinstance(pagination, dict):
         _undocumented(tried, "without pagination")
     if _count(pagination.get("currentPage", number)) != number:
@@ -162,17 +234,6 @@ def page_of(tried: str, answer: Answer, number: int, rows_key: str, total_key: s
         has_next = True
     more = has_next and (total_pages is None or number < total_pages)
     return Page(rows, _count(pagination.get(total_key)), more)
-
-
-def contact_of(tried: str, answer: Answer) -> RawRow:
-    """The contact in a good find-by-phone answer.
-
-    Raises:
-        NotFlowiq: there is none in it.
-    """
-    if not isinstance(answer.get("contact"), dict):
-        _undocumented(tried, "without a contact")
-    return answer["contact"]
 
 
 def _undocumented(tried: str, what: str) -> NoReturn:

@@ -4,29 +4,33 @@ What an answer means is decided in `answers.py`; here are the socket, the retrie
 requests.
 """
 
+import json
 import logging
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from io import BytesIO
 from typing import Any, TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 from urllib.request import getproxies, proxy_bypass
 
 import certifi
+import pycurl
 import tenacity
-import urllib3
 
 from flowiq_source import errors
 from flowiq_source.answers import (
     Answer,
     Page,
     RawRow,
+    ReadRows,
     check_answer,
     contact_of,
+    contacts_of,
     fingerprint_of,
-    page_of,
+    messages_of,
 )
-from flowiq_source.in_flight import IN_FLIGHT, sleep
+from flowiq_source.in_flight import answered, sleep
 from flowiq_source.limiter import RateLimiter, shared_limiter
 from flowiq_source.settings import PAGE_SIZE, Settings
 
@@ -36,7 +40,7 @@ Params = dict[str, str]
 _T = TypeVar("_T")
 
 TIMEOUT_S = (10.0, 60.0)
-"""To connect, and between two bytes of the answer."""
+"""To connect, and until the answer is complete."""
 
 RATE_LIMIT_PATIENCE_S = 300.0
 """How long one request waits out 429s: several rate-limit windows of one minute."""
@@ -87,41 +91,22 @@ def _log_retry(state: tenacity.RetryCallState) -> None:
     logger.log(level, "%s; trying again in %.0f s", happened, state.upcoming_sleep)
 
 
-class _WithoutQuery(logging.Filter):
-    """Cuts query strings, which hold phone numbers, out of what urllib3 logs at DEBUG."""
-
-    def filter(self, record: logging.LogRecord) -> bool:
-        if isinstance(record.args, tuple):
-            record.args = tuple(
-                arg.partition("?")[0] if isinstance(arg, str) else arg for arg in record.args
-            )
-        return True
-
-
-_without_query = _WithoutQuery()
-
-
 @dataclass
 class FlowiqClient:
-    """The API's three operations for one tenant; any number of threads may share it.
+    """The API's three operations for one tenant; any number of tasks may share it.
 
     `sleep` waits between requests, in seconds; `limiter` is the account's unless one is given.
     """
 
     settings: Settings
-    sleep: Callable[[float], None] = sleep
+    sleep: Callable[[float], Awaitable[None]] = sleep
     timeout_s: tuple[float, float] = TIMEOUT_S
     limiter: RateLimiter | None = None
 
     def __post_init__(self) -> None:
-        # addFilter ignores a filter that is there already.
-        logging.getLogger("urllib3.connectionpool").addFilter(_without_query)
-        self._headers = urllib3.make_headers(accept_encoding=True) | {
-            "Authorization": f"Bearer {self.settings.bearer_token}"
-        }
-        self._http = _connections(self.settings.endpoint)
+        self._request = _request(self.settings, *self.timeout_s)
         self._limiter = self.limiter or shared_limiter(self.settings)
-        self._retrying = tenacity.Retrying(
+        self._retrying = tenacity.AsyncRetrying(
             sleep=self.sleep,
             stop=_give_up,
             wait=_wait,
@@ -130,42 +115,40 @@ class FlowiqClient:
             reraise=True,
         )
 
-    def contacts(self, number: int, meter: Meter) -> Page:
+    async def contacts(self, number: int, meter: Meter) -> Page:
         """One page of all contacts, in no documented order.
 
         Raises:
-            FlowiqError: see `check_answer` and `page_of`.
+            FlowiqError: see `check_answer` and `contacts_of`.
         """
         tried = f"listing contacts, page {number}"
-        return self._get(
+        return await self._get(
             tried,
             {"action": "contacts", "page": str(number), "limit": str(PAGE_SIZE)},
             meter,
-            lambda answer, _: page_of(tried, answer, number, "contacts", "totalContacts"),
+            lambda answer, _: contacts_of(tried, answer, number),
         )
 
-    def messages(self, who: Params, number: int, meter: Meter) -> Page:
-        """One page of a conversation, newest message first.
-
-        `who` is `contactId` or `whatsappNumber` with its value.
+    async def messages(
+        self, who: Params, number: int, meter: Meter, read_rows: ReadRows = json.loads
+    ) -> Page:
+        """One page of a conversation, newest first.
 
         Raises:
-            NotFound: the API has no such conversation.
-            FlowiqError: see `check_answer` and `page_of`.
+            FlowiqError: see `check_answer` and `messages_of`.
         """
         tried = f"reading a conversation, page {number}"
-        return self._get(
+        return await self._get(
             tried,
             {**who, "action": "conversation-messages", "page": str(number), "limit": str(PAGE_SIZE)}
             | {"ascending": "false"},
             meter,
             lambda answer, body: replace(
-                page_of(tried, answer, number, "messages", "totalMessages"),
-                fingerprint=fingerprint_of(body),
+                messages_of(tried, answer, number, read_rows), fingerprint=fingerprint_of(body)
             ),
         )
 
-    def contact_by_phone(self, digits: str, meter: Meter) -> RawRow:
+    async def contact_by_phone(self, digits: str, meter: Meter) -> RawRow:
         """The contact with this phone number.
 
         Raises:
@@ -179,59 +162,87 @@ class FlowiqClient:
             "phoneNumber": digits,
             "whatsappNumber": digits,
         }
-        return self._get(tried, params, meter, lambda answer, _: contact_of(tried, answer))
+        return await self._get(tried, params, meter, lambda answer, _: contact_of(tried, answer))
 
-    def _get(
+    async def _get(
         self, tried: str, params: Params, meter: Meter, read: Callable[[Answer, bytes], _T]
     ) -> _T:
         if self.settings.tenant_id:
             params = {"tenantId": self.settings.tenant_id, **params}
+        url = f"{self.settings.endpoint}?{urlencode(params)}"
 
-        def once() -> _T:
+        async def once() -> _T:
             meter.requests += 1
             try:
-                return read(*self._get_once(tried, params))
+                return read(*await self._get_once(tried, url))
             except errors.Retryable:
                 meter.wasted += 1
                 raise
 
-        return self._retrying(once)
+        return await self._retrying(once)
 
-    def _get_once(self, tried: str, params: Params) -> tuple[Answer, bytes]:
-        connect_s, read_s = self.timeout_s
-        self._limiter.acquire(self.sleep)
+    async def _get_once(self, tried: str, url: str) -> tuple[Answer, bytes]:
+        await self._limiter.acquire(self.sleep)
+        request, lines, body = self._request.duphandle(), list[bytes](), BytesIO()
+        request.setopt(pycurl.URL, url)
+        request.setopt(pycurl.HEADERFUNCTION, lines.append)
+        request.setopt(pycurl.WRITEDATA, body)
+        request.setopt(pycurl.PREREQFUNCTION, _once())
         said: Mapping[str, str] = {}
         try:
-            answer = self._http.request(
-                "GET",
-                self.settings.endpoint,
-                fields=params,
-                headers=self._headers,
-                timeout=urllib3.Timeout(connect=connect_s, read=read_s),
-                # tenacity retries; the token must not follow a redirect, and none is documented.
-                retries=False,
-                redirect=False,
-            )
-        except urllib3.exceptions.HTTPError as error:
-            failure = _unreachable(tried, error)
+            await answered(request)
+        except pycurl.error as error:
+            failure = _unreachable(tried, *error.args)
         else:
-            said, body = answer.headers, answer.data
-            return check_answer(tried, answer.status, said, body), body
+            said = _headers(lines)
+            status = request.getinfo(pycurl.RESPONSE_CODE)
+            return check_answer(tried, status, said, body.getvalue()), body.getvalue()
         finally:
             self._limiter.note(said)
-        # Outside the except block: the original error quotes the URL, phone number and all, and
-        # would otherwise hang on this one as its context.
+        # Outside the except block: libcurl's own text may quote the host, and would otherwise
+        # hang on this one as its context.
         raise failure
 
 
-def _connections(url: str) -> urllib3.PoolManager:
-    """Kept connections, through the proxy that the environment names for the URL, if it does."""
+def _request(settings: Settings, connect_s: float, answer_s: float) -> pycurl.Curl:
+    """What all requests have in common; redirects are not followed, nor is a netrc file read.
+
+    The token must not go to another host, and no redirect is documented.
+    """
+    request = pycurl.Curl()
+    options: dict[int, Any] = {
+        pycurl.HTTPHEADER: [f"Authorization: Bearer {settings.bearer_token}"],
+        # All encodings that libcurl knows; it undoes them.
+        pycurl.ACCEPT_ENCODING: "",
+        pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
+        pycurl.CONNECTTIMEOUT_MS: round(connect_s * 1000),
+        pycurl.TIMEOUT_MS: round(answer_s * 1000),
+        # Without it, libcurl's timeouts use signals.
+        pycurl.NOSIGNAL: True,
+        pycurl.CAINFO: _certificates(),
+        pycurl.PROXY: _proxy(settings.endpoint),
+        # A page in one piece.
+        pycurl.BUFFERSIZE: 256 * 1024,
+    }
+    for option, value in options.items():
+        request.setopt(option, value)
+    return request
+
+
+def _once() -> Callable[..., int]:
+    """Keeps libcurl from sending a request again by itself when a kept connection has died.
+
+    Such a request would be counted by nobody.
+    """
+    answers = iter([pycurl.PREREQFUNC_OK])
+    return lambda *_: next(answers, pycurl.PREREQFUNC_ABORT)
+
+
+def _proxy(url: str) -> str:
+    """The proxy that the environment names for the URL; empty if there is none."""
     parts = urlsplit(url)
-    options: dict[str, Any] = {"maxsize": IN_FLIGHT, "ca_certs": _certificates()}
-    proxy = getproxies().get(parts.scheme)
-    if proxy and not proxy_bypass(parts.hostname or ""):
-        return urllib3.ProxyManager(proxy, **options)
-    return urllib3.PoolManager(**options)
+    proxy = getproxies().get(parts.scheme, "")
+    return "" if proxy_bypass(parts.hostname or "") else proxy
 
 
 def _certificates() -> str:
@@ -240,18 +251,32 @@ def _certificates() -> str:
     return next(filter(None, named), certifi.where())
 
 
-def _unreachable(tried: str, error: urllib3.exceptions.HTTPError) -> errors.FlowiqError:
-    if isinstance(error, urllib3.exceptions.SSLError):
+def _headers(lines: list[bytes]) -> dict[str, str]:
+    """The headers of an answer, names in lower case."""
+    pairs = (line.decode("latin-1").partition(":") for line in lines)
+    return {name.lower(): value.strip() for name, colon, value in pairs if colon}
+
+
+_UNTRUSTED = {
+    pycurl.E_SSL_CONNECT_ERROR,
+    pycurl.E_PEER_FAILED_VERIFICATION,
+    pycurl.E_SSL_CACERT_BADFILE,
+}
+_CAME: dict[int, str] = {
+    pycurl.E_COULDNT_CONNECT: "no connection",
+    pycurl.E_COULDNT_RESOLVE_HOST: "no connection",
+    pycurl.E_COULDNT_RESOLVE_PROXY: "no connection",
+    pycurl.E_OPERATION_TIMEDOUT: "no answer in time",
+}
+
+
+def _unreachable(tried: str, code: int, _: str) -> errors.FlowiqError:
+    if code in _UNTRUSTED:
         return errors.FlowiqError(
             f"{tried}: the server's certificate is not trusted: check sources.flowiq.base_url, "
             "any proxy and this machine's clock and certificates"
         )
-    if isinstance(error, urllib3.exceptions.NewConnectionError):
-        came = "no connection"
-    elif isinstance(error, urllib3.exceptions.TimeoutError):
-        came = "no answer in time"
-    else:
-        came = "an answer that broke off"
+    came = _CAME.get(code, "an answer that broke off")
     return errors.Unreachable(
         f"{tried}: {came}: check the network and sources.flowiq.base_url, then run again"
     )

@@ -1,46 +1,144 @@
-"""Pages of messages as Arrow columns where they can be; the same rows as `rows.py` makes. Pure.
+"""Messages as columns where they can be; the same rows as `rows.py` makes of them. Pure.
 
-A page becomes columns if it is written in one dialect and its documented values are text or null,
-with times in ISO 8601. Its rows with reactions or undocumented fields are mapped one by one all
-the same; a page that does not fit is mapped row by row as a whole.
+A message becomes columns if it is written in one dialect, its values are what is documented, and
+it has no reactions, because those are for a child table. Every other one is a row of its own.
+
+Source: FlowIQ quick start ("seed"), API reference and product overview.
 """
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta, timezone
+from itertools import chain, repeat
 from typing import Any, NamedTuple
 
+import msgspec
 import pyarrow as pa
 
-from flowiq_source.rows import MESSAGE, OUR_COLUMNS, Mapped, Row, message_digest, message_row
+from flowiq_source.rows import (
+    MESSAGE,
+    OUR_COLUMNS,
+    Mapped,
+    Misfit,
+    Row,
+    message_digest,
+    message_row,
+    parse_timestamp,
+)
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
+_TIMESTAMP = pa.timestamp("us", tz="UTC")
+_TYPES = {"text": pa.string(), "timestamp": _TIMESTAMP}
 
-_TYPES: dict[str, pa.DataType] = {"text": pa.string(), "timestamp": pa.timestamp("us", tz="UTC")}
-
-_FLAT = {name: column for name, column in MESSAGE.items() if column.data_type in _TYPES}
-
-_KEYS = ("tenant_id", "id")
-
-SCHEMA = pa.schema(
-    [pa.field(name, pa.string(), nullable=False) for name in _KEYS]
-    + [
-        pa.field(name, _TYPES[data_type])
-        for name, data_type in ({n: c.data_type for n, c in _FLAT.items()} | OUR_COLUMNS).items()
-        if name not in _KEYS
+_API_SCHEMA = pa.schema(
+    [
+        pa.field(name, _TYPES[column.data_type], name != "id")
+        for name, column in MESSAGE.items()
+        if column.data_type in _TYPES
     ]
 )
-"""The columns of a `messages` row without reactions, in the order of the table."""
-
-_DOCUMENTED = {alias for name, column in MESSAGE.items() for alias in (name, *column.aliases)}
 
 
-class Key(NamedTuple):
-    """What tells a row from others: its own id, or else a digest that equal rows share."""
+class Reaction(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A reaction as it is documented."""
 
-    text: str
-    own: bool
+    emoji: str | None = None
+    sender: str | None = None
+
+
+class Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
+    """A message whose values are as documented, by the names of the table's columns."""
+
+    id: str | None = None
+    timestamp: str | None = None
+    sender: str | None = None
+    status: str | None = None
+    content: str | None = None
+    media_type: str | None = None
+    media_url: str | None = None
+    assignee: str | None = None
+    voice_transcription: str | None = None
+    reactions: list[Reaction] | None = None
+
+
+def _named(name: str) -> Any:
+    return msgspec.field(name=name, default=None)
+
+
+class SeedMessage(Message, forbid_unknown_fields=True, gc=False):
+    """By the quick start's names."""
+
+    media_type: str | None = _named("mediaType")
+    media_url: str | None = _named("mediaUrl")
+    voice_transcription: str | None = _named("voiceTranscription")
+
+
+class ReferenceMessage(Message, forbid_unknown_fields=True, gc=False):
+    """By the names of the API reference and the product overview."""
+
+    timestamp: str | None = _named("created_at")
+    sender: str | None = _named("sender_type")
+    status: str | None = _named("message_status")
+    content: str | None = _named("message")
+    voice_transcription: str | None = _named("voice_note_transcription")
+
+
+_ROW_DECODERS = [msgspec.json.Decoder(SeedMessage), msgspec.json.Decoder(ReferenceMessage)]
+_PAGE_DECODERS = [
+    msgspec.json.Decoder(list[SeedMessage]),
+    msgspec.json.Decoder(list[ReferenceMessage]),
+]
+
+_NUL = b"\\u0000"
+
+
+def read_rows(text: bytes) -> list[Any]:
+    """The rows of a page: `Message` where they are as documented, else as the JSON has them.
+
+    Raises:
+        ValueError: the text is no JSON.
+    """
+    rows = _documented(text, _PAGE_DECODERS)
+    if rows is not None:
+        return rows  # type: ignore[no-any-return]
+    raws = json.loads(text)
+    return [_one_row(raw) for raw in raws] if isinstance(raws, list) else raws
+
+
+def _one_row(raw: Any) -> Any:
+    if not isinstance(raw, dict):
+        return raw
+    # An undocumented field without a value says nothing.
+    text = json.dumps({name: value for name, value in raw.items() if value is not None})
+    row = _documented(text.encode(), _ROW_DECODERS)
+    return raw if row is None else row
+
+
+def _documented(text: bytes, dialects: Sequence[Any]) -> Any:
+    """What the first dialect makes of the text that takes it; None if none does.
+
+    None takes a NUL or half an emoji: no warehouse can hold them.
+    """
+    if _NUL in text:
+        return None
+    for dialect in dialects:
+        try:
+            return dialect.decode(text)
+        except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+            continue
+    return None
+
+
+Times = Sequence[int | None]
+"""Epoch microseconds; None where unknown."""
+
+
+class Digest(str):
+    """A key that equal rows share; any other is a row's own id."""
+
+    __slots__ = ()
 
 
 class Origin(NamedTuple):
@@ -56,33 +154,37 @@ class Origin(NamedTuple):
 class MappedPage:
     """The rows of one page, ready for their table.
 
-    `flat` holds the rows at the positions `flat_at` of the page as columns, `mapped` those at
-    `mapped_at`. `keys` and `times` (epoch microseconds, None where unknown) have one entry per row
-    of the page.
+    `keys` and `times` have one entry per row. `mapped` holds the rows that are no columns by
+    their position, `flat` all others in their order.
     """
 
-    keys: list[Key]
-    times: list[int | None]
-    flat: pa.RecordBatch | None
-    flat_at: Sequence[int]
-    mapped: list[Mapped]
-    mapped_at: Sequence[int]
+    keys: list[str]
+    times: Times
+    flat: pa.RecordBatch
+    mapped: dict[int, Mapped]
+    origin: Origin
 
     def keep(self, ids: Sequence[str | None]) -> "MappedPage":
         """The page with these ids, and without the rows whose id is None."""
-        if all(key.own and key.text == row_id for key, row_id in zip(self.keys, ids, strict=True)):
+        if ids == self.keys:
             return self
-        flat, flat_at = self.flat, self.flat_at
-        if flat is not None:
-            flat_at = [at for at in flat_at if ids[at] is not None]
-            flat = _with_ids(flat, self.flat_at, ids)
-        mapped_at = [at for at in self.mapped_at if ids[at] is not None]
-        mapped = [m for at, m in zip(self.mapped_at, self.mapped, strict=True) if ids[at]]
-        for at, kept in zip(mapped_at, mapped, strict=True):
-            kept.row["id"] = ids[at]
-        times = [time for time, row_id in zip(self.times, ids, strict=True) if row_id is not None]
-        keys = [key for key, row_id in zip(self.keys, ids, strict=True) if row_id is not None]
-        return MappedPage(keys, times, flat, flat_at, mapped, mapped_at)
+        kept = [at for at, row_id in enumerate(ids) if row_id is not None]
+        mapped = {n: self.mapped[at] for n, at in enumerate(kept) if at in self.mapped}
+        for n, row in mapped.items():
+            row.row["id"] = ids[kept[n]]
+        flat_at = [at for at in range(len(ids)) if at not in self.mapped]
+        flat = _with_ids(self.flat, [ids[at] for at in flat_at])
+        keys = [self.keys[at] for at in kept]
+        times = [self.times[at] for at in kept]
+        return MappedPage(keys, times, flat, mapped, self.origin)
+
+
+def _with_ids(flat: pa.RecordBatch, ids: Sequence[str | None]) -> pa.RecordBatch:
+    kept = flat.take(
+        pa.array([n for n, row_id in enumerate(ids) if row_id is not None], pa.int64())
+    )
+    columns = [pa.array([i for i in ids if i is not None], pa.string()), *kept.columns[1:]]
+    return pa.RecordBatch.from_arrays(columns, schema=_API_SCHEMA)
 
 
 def microseconds(time: datetime) -> int:
@@ -100,139 +202,90 @@ _LATEST = microseconds(datetime.max.replace(tzinfo=timezone.utc))
 
 
 def map_page(raws: Sequence[Any], origin: Origin) -> MappedPage:
-    """A page of messages, as columns where it can be."""
-    return _as_columns(raws, origin) or map_rows(raws, origin)
+    """A page of messages, as columns where it can be; `raws` as `read_rows` gives them."""
+    rows, times = _read(raws, origin)
+    keys = [_key(row, time, origin) for row, time in zip(rows, times, strict=True)]
+    mapped, flat = {}, []
+    for at, (row, key, time) in enumerate(zip(rows, keys, times, strict=True)):
+        if isinstance(row, Mapped):
+            mapped[at] = row
+        elif row.reactions:
+            mapped[at] = _with_reactions(row, time, origin)
+        else:
+            # A tuple, because a page is too small for an array at a time.
+            flat.append(
+                (
+                    str(key),
+                    time,
+                    row.sender,
+                    row.status,
+                    row.content,
+                    row.media_type,
+                    row.media_url,
+                    row.assignee,
+                    row.voice_transcription,
+                )
+            )
+    for at, row in mapped.items():
+        row.row["id"] = str(keys[at])
+    batch = pa.RecordBatch.from_struct_array(pa.array(flat, pa.struct(_API_SCHEMA)))
+    return MappedPage(keys, times, batch, mapped, origin)
 
 
-def map_rows(raws: Sequence[Any], origin: Origin) -> MappedPage:
-    """A page of messages, row by row."""
-    mapped = [message_row(raw, *origin) for raw in raws]
-    keys = [_key(m.row) for m in mapped]
-    times = [_time(m.row) for m in mapped]
-    return MappedPage(keys, times, None, [], mapped, range(len(mapped)))
+def _read(raws: Sequence[Any], origin: Origin) -> tuple[Sequence[Message | Mapped], Times]:
+    """The rows and their times; what is not as documented is mapped."""
+    times = _times(raws) if all(isinstance(raw, Message) for raw in raws) else None
+    if times is not None:
+        return raws, times
+    read = [_read_one(raw, origin) for raw in raws]
+    return [row for row, _ in read], [time for _, time in read]
 
 
-def _key(row: Row) -> Key:
-    return Key(row["id"], own=True) if row["id"] else Key(message_digest(row), own=False)
-
-
-def _time(row: Row) -> int | None:
-    return None if row["timestamp"] is None else microseconds(row["timestamp"])
-
-
-def _as_columns(raws: Sequence[Any], origin: Origin) -> MappedPage | None:
-    """None if the page does not fit."""
-    if not all(type(raw) is dict for raw in raws):
-        return None
-    fields = set[str]().union(*raws)
-    names = _names(fields)
-    flat_at = _flat_positions(raws, fields - _DOCUMENTED)
-    if names is None or not flat_at:
-        return None
-    flat_raws = raws if len(flat_at) == len(raws) else [raws[at] for at in flat_at]
+def _times(messages: Sequence[Message]) -> Times | None:
+    """None if a time is not written as documented."""
     try:
-        values = pa.array(flat_raws, pa.struct([(name, pa.string()) for name in names.values()]))
-        flat = _batch(values, names, origin)
-    except (ValueError, TypeError):  # what pyarrow raises for values of another type
+        texts = pa.array([message.timestamp for message in messages], pa.string())
+        times: Times = texts.cast(_TIMESTAMP).cast(pa.int64()).to_pylist()
+    except ValueError:  # pyarrow's
         return None
-    if _has_nul(values):
-        return None
-    return _assembled(raws, origin, names, flat, flat_at)
-
-
-def _names(fields: set[str]) -> dict[str, str] | None:
-    """What the page calls each column that it has; None if it calls one by two names."""
-    names = {}
-    for name, column in _FLAT.items():
-        found = fields.intersection((name, *column.aliases))
-        if len(found) > 1:
-            return None
-        if found:
-            names[name] = found.pop()
-    return names
-
-
-def _flat_positions(raws: Sequence[Row], undocumented: set[str]) -> Sequence[int]:
-    """Where the rows are that have neither reactions nor an undocumented value."""
-    flat = [at for at, raw in enumerate(raws) if raw.get("reactions") in (None, [])]
-    for field in undocumented:
-        flat = [at for at in flat if raws[at].get(field) is None]
-    return flat
-
-
-def _batch(values: pa.StructArray, names: dict[str, str], origin: Origin) -> pa.RecordBatch:
-    size = len(values)
-    ours = dict(zip(OUR_COLUMNS, origin, strict=True))
-    return pa.RecordBatch.from_arrays(
-        [
-            _typed(values.field(names[field.name]), field.type)
-            if field.name in names
-            else pa.repeat(pa.scalar(ours.get(field.name), field.type), size)
-            for field in SCHEMA
-        ],
-        schema=SCHEMA,
-    )
-
-
-def _typed(texts: pa.StringArray, data_type: pa.DataType) -> pa.Array:
-    return texts if texts.type == data_type else texts.cast(data_type)
-
-
-def _has_nul(values: pa.StructArray) -> bool:
-    """Whether a text holds the character that no warehouse can hold."""
-    texts = (values.field(at).buffers()[2] for at in range(values.type.num_fields))
-    return any(text is not None and b"\0" in text.to_pybytes() for text in texts)
-
-
-def _assembled(
-    raws: Sequence[Row],
-    origin: Origin,
-    names: dict[str, str],
-    flat: pa.RecordBatch,
-    flat_at: Sequence[int],
-) -> MappedPage | None:
-    times = flat.column("timestamp").cast(pa.int64()).to_pylist()
-    ids = flat.column("id").to_pylist()
     known = [time for time in times if time is not None]
-    if "" in ids or (known and not _EARLIEST <= min(known) <= max(known) <= _LATEST):
-        return None
-    keys = [
-        Key(row_id or _digest(raws[at], names, time, origin), row_id is not None)
-        for at, row_id, time in zip(flat_at, ids, times, strict=True)
-    ]
-    page = MappedPage(keys, times, flat, flat_at, [], [])
-    return page if len(flat_at) == len(raws) else _with_others(page, raws, origin)
+    return times if not known or _EARLIEST <= min(known) <= max(known) <= _LATEST else None
 
 
-def _digest(raw: Row, names: dict[str, str], time: int | None, origin: Origin) -> str:
-    row = {name: raw.get(names[name]) if name in names else None for name in _FLAT}
+def _read_one(raw: Any, origin: Origin) -> tuple[Message | Mapped, int | None]:
+    if isinstance(raw, Message):
+        try:
+            return raw, microseconds(parse_timestamp(raw.timestamp))
+        except Misfit:
+            raw = msgspec.to_builtins(raw)
+    mapped = message_row(raw, *origin)
+    sent_at = mapped.row["timestamp"]
+    return mapped, None if sent_at is None else microseconds(sent_at)
+
+
+def _key(row: Message | Mapped, time: int | None, origin: Origin) -> str:
+    """The row's own id, or else a digest."""
+    if isinstance(row, Mapped):
+        return row.row["id"] or Digest(message_digest(row.row))
+    return row.id or Digest(message_digest(_values(row, time, origin)))
+
+
+def _values(message: Message, time: int | None, origin: Origin) -> Row:
+    row: Row = {name: getattr(message, name) for name in _API_SCHEMA.names}
     row["timestamp"] = None if time is None else from_microseconds(time)
-    return message_digest(row | origin._asdict())
+    return row | origin._asdict()
 
 
-def _with_others(page: MappedPage, raws: Sequence[Row], origin: Origin) -> MappedPage:
-    """The page with the rows that are not flat in their places."""
-    flat_at = set(page.flat_at)
-    others_at = [at for at in range(len(raws)) if at not in flat_at]
-    others = map_rows([raws[at] for at in others_at], origin)
-    places = [*page.flat_at, *others_at]
-    keys, times = [*page.keys, *others.keys], [*page.times, *others.times]
-    order = sorted(range(len(raws)), key=places.__getitem__)
-    return MappedPage(
-        [keys[at] for at in order],
-        [times[at] for at in order],
-        page.flat,
-        page.flat_at,
-        others.mapped,
-        others_at,
-    )
+def _with_reactions(message: Message, time: int | None, origin: Origin) -> Mapped:
+    reactions = [msgspec.structs.asdict(reaction) for reaction in message.reactions or ()]
+    return Mapped(_values(message, time, origin) | {"reactions": reactions})
 
 
-def _with_ids(
-    flat: pa.RecordBatch, flat_at: Sequence[int], ids: Sequence[str | None]
-) -> pa.RecordBatch:
-    column = pa.array([ids[at] for at in flat_at], pa.string())
-    at_id = SCHEMA.get_field_index("id")
-    columns = [column if at == at_id else flat.column(at) for at in range(flat.num_columns)]
-    flat = pa.RecordBatch.from_arrays(columns, schema=SCHEMA)
-    return flat if column.null_count == 0 else flat.filter(column.is_valid())
+def message_table(pages: Sequence[MappedPage]) -> pa.Table:
+    """The rows of pages that are columns, the connector's columns among them."""
+    table = pa.Table.from_batches([page.flat for page in pages], _API_SCHEMA)
+    for at, (name, data_type) in enumerate(OUR_COLUMNS.items()):
+        values = (repeat(page.origin[at], page.flat.num_rows) for page in pages)
+        column = pa.array(chain.from_iterable(values), _TYPES[data_type])
+        table = table.append_column(pa.field(name, column.type, name != "tenant_id"), column)
+    return table.combine_chunks()

@@ -1,134 +1,159 @@
-"""Several requests at a time: results as they come, or in order. Tasks run in threads."""
+"""Several requests at a time in one thread: coroutines that wait for answers, or sleep.
 
-import threading
+libcurl sends and receives; Python goes on when an answer is complete. It is no asyncio: in a
+notebook an event loop is running already, and a second one may not.
+"""
+
+import heapq
+import itertools
 import time
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import CancelledError, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager, suppress
-from itertools import islice
-from queue import Empty, SimpleQueue
-from typing import TypeVar
+import types
+from collections.abc import Coroutine, Generator, Iterable, Iterator
+from concurrent.futures import Future
+from contextlib import closing
+from typing import Any, Generic, TypeVar
 
+import pycurl
 from dlt.common.runtime import signals
 
 IN_FLIGHT = 16
 """How many conversations are read at a time."""
-
-_BUSY = 0.8
-"""From which share of one processor on it is the processor that a run waits for."""
 
 _POLL_S = 0.2
 """How often a wait looks whether Ctrl-C came."""
 
 _T = TypeVar("_T")
 
-Task = Callable[[], _T]
+Task = Coroutine[Any, Any, _T]
+"""A coroutine that waits for nothing but what is in this module."""
 
 
-class Window:
-    """How many tasks are worth having in flight: up to `IN_FLIGHT`, while the processor has time.
+@types.coroutine
+def answered(request: pycurl.Curl) -> Generator[pycurl.Curl, None, None]:
+    """Wait until the answer to a request is complete.
 
-    Against an API that answers at once, sixteen threads that wait for Python's lock take twice the
-    time of two, and each keeps memory of its own.
+    Raises:
+        pycurl.error: there is none.
     """
-
-    def __init__(self) -> None:
-        self.size = IN_FLIGHT // 4
-        self._start()
-
-    def _start(self) -> None:
-        self._finished, self._began_s = 0, time.monotonic()
-        self._cpu_s = time.process_time()
-
-    def note(self, finished: int) -> None:
-        """Look again when every place in the window has been used twice."""
-        self._finished += finished
-        if self._finished < 2 * self.size:
-            return
-        busy = (time.process_time() - self._cpu_s) / (time.monotonic() - self._began_s)
-        self.size = max(2, self.size // 2) if busy > _BUSY else min(IN_FLIGHT, self.size * 2)
-        self._start()
+    yield request
 
 
-def as_completed(tasks: Iterable[Task[_T]], window: Window) -> Iterator[list[_T]]:
-    """The results of tasks, as they come, one or more at a time.
+@types.coroutine
+def sleep(seconds: float) -> Generator[float, None, None]:
+    """Let others go on for so long."""
+    yield seconds
+
+
+def as_completed(tasks: Iterable[Task[_T]]) -> Iterator[_T]:
+    """The results of tasks, as they come.
 
     The next tasks are taken when there is room for them, so they may depend on results.
     """
     source = iter(tasks)
-    # Cheaper than `wait`, which looks at every future each time.
-    done: SimpleQueue[Future[_T]] = SimpleQueue()
-    running = 0
-    with _pool() as pool:
+    with closing(_Running[_T]()) as running:
         while True:
-            for task in islice(source, max(0, window.size - running)):
-                pool.submit(task).add_done_callback(done.put)
-                running += 1
-            if not running:
+            for task in itertools.islice(source, IN_FLIGHT - len(running)):
+                running.go_on(task)
+            if running:
+                running.wait()
+            elif not running.results:
                 return
-            finished = [_next(done)]
-            while not done.empty():
-                finished.append(done.get())
-            running -= len(finished)
-            window.note(len(finished))
-            yield [future.result() for future in finished]
+            while running.results:
+                yield running.results.pop()
 
 
 def in_order(tasks: Iterable[Task[_T]]) -> Iterator[_T]:
-    """The results of tasks in the order of the tasks."""
-    source = iter(tasks)
-    with _pool() as pool:
-        running: deque[Future[_T]] = deque()
-        while True:
-            running += [pool.submit(task) for task in islice(source, IN_FLIGHT - len(running))]
-            if not running:
-                return
-            yield _result(running.popleft())
+    """The results of tasks in the order of the tasks; what a task raises comes in its turn too."""
+    early: dict[int, Future[_T]] = {}
+    wanted = 0
+    for number, future in as_completed(_settled(n, task) for n, task in enumerate(tasks)):
+        early[number] = future
+        while wanted in early:
+            yield early.pop(wanted).result()
+            wanted += 1
 
 
-def _next(done: "SimpleQueue[Future[_T]]") -> Future[_T]:
-    while True:
-        signals.raise_if_signalled()
-        with suppress(Empty):
-            return done.get(timeout=_POLL_S)
-
-
-def _result(future: Future[_T]) -> _T:
-    while not wait([future], timeout=_POLL_S).done:
-        signals.raise_if_signalled()
-    return future.result()
-
-
-_of_thread = threading.local()
-
-
-@contextmanager
-def _pool() -> Iterator[ThreadPoolExecutor]:
-    given_up = threading.Event()
-    pool = ThreadPoolExecutor(
-        IN_FLIGHT,
-        thread_name_prefix="flowiq",
-        initializer=lambda: setattr(_of_thread, "given_up", given_up),
-    )
+async def _settled(number: int, task: Task[_T]) -> tuple[int, Future[_T]]:
+    future: Future[_T] = Future()
     try:
-        yield pool
-    finally:
-        # Not waiting: when a run is given up, nobody wants what is still on its way.
-        given_up.set()
-        pool.shutdown(wait=False, cancel_futures=True)
+        future.set_result(await task)
+    except Exception as error:  # noqa: BLE001 - raised when it is its turn
+        future.set_exception(error)
+    return number, future
 
 
-def sleep(seconds: float) -> None:
-    """`time.sleep` that a task need not sit out when its results are not wanted any more.
+def result_of(task: Task[_T]) -> _T:
+    """The result of one task."""
+    [result] = as_completed([task])
+    return result
 
-    Raises:
-        CancelledError: they are not.
-        KeyboardInterrupt: a signal came in the main thread.
-    """
-    given_up: threading.Event | None = getattr(_of_thread, "given_up", None)
-    if given_up is None:
-        signals.sleep(seconds)
+
+class _Running(Generic[_T]):
+    """Tasks that wait for an answer or sleep, and the results of those that have ended."""
+
+    def __init__(self) -> None:
+        self.results: list[_T] = []
+        self._multi = pycurl.CurlMulti()
+        self._asking: dict[pycurl.Curl, Task[_T]] = {}
+        self._sleeping: list[tuple[float, int, Task[_T]]] = []
+        self._numbers = itertools.count()
+
+    def __len__(self) -> int:
+        return len(self._asking) + len(self._sleeping)
+
+    def go_on(self, task: Task[_T], error: Exception | None = None) -> None:
+        """Run the task until it waits for something or ends."""
+        try:
+            wanted = task.throw(error) if error else task.send(None)
+        except StopIteration as end:
+            self.results.append(end.value)
+            return
+        if isinstance(wanted, pycurl.Curl):
+            self._asking[wanted] = task
+            self._multi.add_handle(wanted)
+        else:
+            wake_at = time.monotonic() + wanted
+            # Numbered, because tasks do not compare.
+            heapq.heappush(self._sleeping, (wake_at, next(self._numbers), task))
+
+    def wait(self) -> None:
+        """Have tasks go on whose answer is there or whose sleep is over, or wait a little."""
         signals.raise_if_signalled()
-    elif given_up.wait(seconds):
-        raise CancelledError
+        self._multi.perform()
+        if not self._take_answers() and not self._wake():
+            self._rest()
+
+    def _take_answers(self) -> bool:
+        more, taken = 1, False
+        while more:
+            more, whole, broken = self._multi.info_read()
+            errors = {request: pycurl.error(code, text) for request, code, text in broken}
+            for request in [*whole, *errors]:
+                self._multi.remove_handle(request)
+                self.go_on(self._asking.pop(request), errors.get(request))
+                taken = True
+        return taken
+
+    def _wake(self) -> bool:
+        now, woken = time.monotonic(), False
+        while self._sleeping and self._sleeping[0][0] <= now:
+            self.go_on(heapq.heappop(self._sleeping)[2])
+            woken = True
+        return woken
+
+    def _rest(self) -> None:
+        seconds = _POLL_S
+        if self._sleeping:
+            seconds = min(seconds, max(0.0, self._sleeping[0][0] - time.monotonic()))
+        if self._asking:
+            self._multi.select(seconds)
+        else:
+            time.sleep(seconds)
+
+    def close(self) -> None:
+        """Give up what is running: nobody wants it any more."""
+        for request in self._asking:
+            self._multi.remove_handle(request)
+        for task in [*self._asking.values(), *(task for *_, task in self._sleeping)]:
+            task.close()
+        self._multi.close()

@@ -5,7 +5,7 @@ answer `X-RateLimit-Limit`, `-Remaining` and `-Reset` (epoch seconds).
 """
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 
 from pyrate_limiter import Duration, Rate, RateItem, StateBucket, TokenBucket
 from pyrate_limiter.clocks import AbstractClock, MonotonicClock
@@ -18,7 +18,7 @@ BURST = 1.5
 
 
 class RateLimiter:
-    """A bucket of requests that fills evenly; any number of threads may share it.
+    """A bucket of requests that fills evenly; tasks and threads may share it.
 
     `acquire` waits for a request's turn. `note` takes over what the API says is left, because
     another program or an earlier run may have used the account: each `acquire` needs one `note`.
@@ -35,10 +35,10 @@ class RateLimiter:
         self._in_flight = 0
         self._held_until_ms = 0.0
 
-    def acquire(self, sleep: Callable[[float], None]) -> None:
+    async def acquire(self, sleep: Callable[[float], Awaitable[None]]) -> None:
         """Return when one more request may be sent."""
         while wait_s := self._take():
-            sleep(wait_s)
+            await sleep(wait_s)
 
     def _take(self) -> float:
         """Seconds to wait; 0 when a request was taken."""
@@ -54,10 +54,10 @@ class RateLimiter:
             return 0.0
 
     def note(self, headers: Mapping[str, str]) -> None:
-        """Take over what an answer says; no headers if none came."""
+        """Take over what an answer says, names in lower case; no headers if none came."""
         with self._lock:
             self._in_flight -= 1
-            limit, left = (_number(headers.get(f"X-RateLimit-{n}")) for n in ("Limit", "Remaining"))
+            limit, left = (_number(headers.get(f"x-ratelimit-{n}")) for n in ("limit", "remaining"))
             if limit and limit * self._share < self._rate.limit:
                 self._rate = _rate(limit * self._share)
                 self._bucket.rates = [self._rate]
@@ -85,7 +85,7 @@ def _rate(per_minute: float) -> Rate:
 
 
 def _number(text: str | None) -> int | None:
-    return int(text) if text and text.strip().isdigit() else None
+    return int(text) if text and text.isdigit() else None
 
 
 _limiters: dict[tuple[str, str], RateLimiter] = {}

@@ -7,6 +7,7 @@ import dlt
 from dlt.common.configuration import with_config
 
 from flowiq_source.client import FlowiqClient, Meter
+from flowiq_source.in_flight import result_of
 from flowiq_source.lock import sole_sync
 from flowiq_source.reader import Conversation, Reader
 from flowiq_source.resources import LOOKBACK_DAYS
@@ -83,7 +84,7 @@ def plan(
     """
     settings = Settings(bearer_token, tenant_id, base_url, requests_per_minute, rate_limit_share)
     reader = Reader(FlowiqClient(settings), timedelta(days=lookback_days))
-    page = reader.client.contacts(1, Meter())
+    page = result_of(reader.client.contacts(1, Meter()))
     contacts = [contact_row(raw, reader.tenant_id, reader.now()).row for raw in page.rows]
     told = any(row["last_message_at"] for row in contacts)
     state = _state(pipeline, reader.tenant_id)

@@ -10,9 +10,9 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any, NamedTuple
 
-from flowiq_source.answers import Page
+from flowiq_source.answers import Page, ReadRows
 from flowiq_source.client import FlowiqClient, Meter, Params, logger
-from flowiq_source.columns import Key, MappedPage, Origin, map_page
+from flowiq_source.columns import MappedPage, Origin, map_page, read_rows
 from flowiq_source.errors import NotFound
 from flowiq_source.in_flight import in_order
 from flowiq_source.rows import Mapped, Row, contact_number, contact_row, rejected_rows
@@ -121,13 +121,13 @@ Event = Listed | Roster | Reads
 
 @dataclass(frozen=True)
 class Reader:
-    """Reads one tenant. Threads may share it: it holds nothing that changes."""
+    """Reads one tenant. It holds nothing that changes."""
 
     client: FlowiqClient
     lookback: timedelta
     phone_numbers: Sequence[str] | None = None
     now: Callable[[], datetime] = utc_now
-    map_page: Callable[[Sequence[Any], Origin], MappedPage] = map_page
+    read_rows: ReadRows = read_rows
 
     @property
     def tenant_id(self) -> str:
@@ -162,27 +162,25 @@ class Reader:
         while more:
             # Past what the first page promised there is one more page at a time.
             last = max(number, expected)
-            for page, meter in in_order(
-                partial(self._contacts, n) for n in range(number, last + 1)
-            ):
+            for page, meter in in_order(self._contacts(n) for n in range(number, last + 1)):
                 synced_at = self.now()
                 mapped = [contact_row(raw, self.tenant_id, synced_at) for raw in page.rows]
-                walk.add(page, [Key(m.row["id"], own=True) for m in mapped])
+                walk.add(page, [m.row["id"] for m in mapped])
                 yield Listed(_enrol(mapped, roster), meter, pages_of(page.total or 0))
                 number, more = number + 1, page.more
                 if not more:
                     break
             expected = pages_of(page.total or 0)
 
-    def _contacts(self, number: int) -> tuple[Page, Meter]:
+    async def _contacts(self, number: int) -> tuple[Page, Meter]:
         meter = Meter()
-        return self.client.contacts(number, meter), meter
+        return await self.client.contacts(number, meter), meter
 
     def _chosen_contacts(self, phone_numbers: Sequence[str]) -> Iterator[Listed | Roster]:
         roster: dict[str, Conversation] = {}
         unknown = []
         pages = len(phone_numbers)
-        tasks = (partial(self._found, digits) for digits in phone_numbers)
+        tasks = (self._found(digits) for digits in phone_numbers)
         for position, (found, meter) in enumerate(in_order(tasks), start=1):
             if found is None:
                 unknown.append(position)
@@ -191,15 +189,15 @@ class Reader:
             yield Listed(contacts, meter, pages)
         yield Roster(list(roster.values()), unknown_numbers=unknown)
 
-    def _found(self, digits: str) -> tuple[Mapped | None, Meter]:
+    async def _found(self, digits: str) -> tuple[Mapped | None, Meter]:
         meter = Meter()
         try:
-            raw = self.client.contact_by_phone(digits, meter)
+            raw = await self.client.contact_by_phone(digits, meter)
         except NotFound:
             return None, meter
         return contact_row(raw, self.tenant_id, self.now()), meter
 
-    def conversation(
+    async def conversation(
         self,
         due: Due,
         started_at: datetime,
@@ -216,8 +214,8 @@ class Reader:
         meter = meter or Meter()
         cursor = None if whole or since or (previous and previous.missing) else previous
 
-        def fetch(number: int) -> Page:
-            page = self.client.messages(conversation.who, number, meter)
+        async def fetch(number: int) -> Page:
+            page = await self.client.messages(conversation.who, number, meter, self.read_rows)
             if cursor is None and since is None:
                 meter.expected = pages_of(page.total or 0)
             return page
@@ -230,7 +228,7 @@ class Reader:
             since=since or lookback_start(cursor, self.lookback),
             cursor=cursor,
         )
-        reading = read_conversation(task)
+        reading = await read_conversation(task)
         meter.closed = True
         return ConversationRead(conversation, reading, previous, meter, bool(since))
 
@@ -248,7 +246,7 @@ class Reader:
         origin = Origin(
             self.tenant_id, conversation.contact_id, conversation.whatsapp_id, synced_at
         )
-        return self.map_page(raws, origin)
+        return map_page(raws, origin)
 
 
 def _enrol(contacts: list[Mapped], roster: dict[str, Conversation]) -> list[Mapped]:

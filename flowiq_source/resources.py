@@ -10,11 +10,10 @@ So whatever is selected, every page is asked for once, and only for what is sele
 
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
-from functools import partial
 from typing import Any
 
 import dlt
@@ -27,7 +26,7 @@ from dlt.extract.incremental.context import TimeIntervalContext
 from flowiq_source import tables
 from flowiq_source.client import FlowiqClient, logger
 from flowiq_source.errors import ConfigurationError
-from flowiq_source.in_flight import Window, as_completed
+from flowiq_source.in_flight import Task, as_completed
 from flowiq_source.reader import (
     ConversationRead,
     Due,
@@ -280,7 +279,6 @@ class _Run:
     budget: Budget = field(default_factory=Budget)
     due: int = 0
     """How many conversations the run had to read when it began."""
-    window: Window = field(default_factory=Window)
     pending: deque[Due] | None = None
     """What later packages have to read; None before the contacts are listed."""
 
@@ -307,9 +305,9 @@ class _Run:
             self.pending = self._due(event, state, since)
             self.due = len(self.pending)
             if since is None and self.reader.phone_numbers is None and not event.unlisted:
-                yield from _batches([self._no_longer_listed(event, state)])
+                yield from _batches(self._no_longer_listed(event, state))
         pending, self.pending = self.pending, None
-        yield from _batches(as_completed(self._tasks(pending, since), self.window))
+        yield from _batches(as_completed(self._tasks(pending, since)))
         # Only here: an extract that fails is thrown away, and the next one lists contacts anew.
         self.pending = pending or None
         _current_package().counts["remaining"] = len(pending)
@@ -318,7 +316,7 @@ class _Run:
 
     def _tasks(
         self, pending: deque[Due], since: datetime | None
-    ) -> Iterator[Callable[[], ConversationRead]]:
+    ) -> Iterator[Task[ConversationRead]]:
         """The reading of as many conversations as go into the load package and the budget."""
         package = _current_package()
         while pending and package.take(self.due):
@@ -329,7 +327,7 @@ class _Run:
                 pending.clear()
                 return
             pending.popleft()
-            yield partial(self.reader.conversation, due, self.started_at, since=since, meter=meter)
+            yield self.reader.conversation(due, self.started_at, since=since, meter=meter)
 
     def _due(self, roster: Roster, state: TenantState, since: datetime | None) -> deque[Due]:
         """What this run has to read; the package hears what it need not ask and will cost."""
@@ -388,10 +386,9 @@ class _Run:
 
     def messages(self, event: Event) -> Iterator[Any]:
         if isinstance(event, Reads):
-            flat = [batch for read in event.reads for batch in read.reading.flat]
-            if flat:
-                load_id = dlt.current.load_package_state()["load_id"]
-                yield tables.flat_messages(flat, load_id)
+            load_id = dlt.current.load_package_state()["load_id"]
+            pages = [page for read in event.reads for page in read.reading.pages]
+            yield from tables.message_columns(pages, load_id)
             yield [mapped.row for read in event.reads for mapped in read.reading.mapped]
             if _backfill_start() is None:
                 self._keep_cursors(event)
@@ -428,17 +425,16 @@ BATCH_ROWS = 10_000
 """How many messages travel through dlt together: each step costs the same for one and for many."""
 
 
-def _batches(results: Iterable[list[ConversationRead]]) -> Iterator[Reads]:
+def _batches(results: Iterable[ConversationRead]) -> Iterator[Reads]:
     """The conversations read, in batches of about `BATCH_ROWS` messages."""
     reads: list[ConversationRead] = []
     rows = 0
-    for result in results:
-        for read in result:
-            _current_package().add(read)
-            if read.reading.status == "failed":
-                logger.error("one conversation failed: %s", read.reading.error)
-            rows += read.reading.rows
-        reads += result
+    for read in results:
+        _current_package().add(read)
+        if read.reading.status == "failed":
+            logger.error("one conversation failed: %s", read.reading.error)
+        reads.append(read)
+        rows += read.reading.rows
         if rows >= BATCH_ROWS:
             yield Reads(reads)
             reads, rows = [], 0

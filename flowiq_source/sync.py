@@ -1,12 +1,12 @@
 """One run of a pipeline over the source, and what came of it."""
 
+import gc
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
 
 import dlt
-import pyarrow as pa
 import tenacity
 from dlt.common.runtime import signals
 from dlt.destinations.exceptions import DatabaseException
@@ -145,7 +145,7 @@ def sync(
     summary = Summary()
     # dlt's handler only notes the first Ctrl-C; within one of our own it is not forgotten when a
     # step ends, and the places that wait look at it.
-    with signals.intercepted_signals(), sole_sync(pipeline):
+    with signals.intercepted_signals(), sole_sync(pipeline), _old_objects_left_alone():
         _finish_pending(pipeline)
         while True:
             with Package(package_conversations, package_minutes, PACKAGE_MESSAGES) as package:
@@ -158,20 +158,39 @@ def sync(
     return summary
 
 
+@contextmanager
+def _old_objects_left_alone() -> Iterator[None]:
+    """Keep the garbage collector from looking through all imported modules again and again."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
 def _load_package(pipeline: dlt.Pipeline, source: DltSource) -> dict[str, int]:
     """Rows written, per table."""
-    pipeline.extract(source, loader_file_format=_file_format(pipeline))
-    # Arrow keeps what sixteen threads have used; the load needs the memory.
-    pa.default_memory_pool().release_unused()
+    pipeline.extract(source, loader_file_format="parquet" if _is_duckdb(pipeline) else None)
     signals.raise_if_signalled()
     rows: dict[str, int] = pipeline.normalize().row_counts
     signals.raise_if_signalled()
-    # Before the load, because dlt itself creates a child table with its first row.
-    _sharing(pipeline.sync_schema)
-    _sharing(lambda: pipeline.load(raise_on_failed_jobs=True))
-    _sharing(lambda: create_current_messages(pipeline))
+    with _kept_open(pipeline):
+        # Before the load, because dlt itself creates a child table with its first row.
+        _sharing(pipeline.sync_schema)
+        _sharing(lambda: pipeline.load(raise_on_failed_jobs=True))
+        _sharing(lambda: create_current_messages(pipeline))
     signals.raise_if_signalled()
     return rows
+
+
+@contextmanager
+def _kept_open(pipeline: dlt.Pipeline) -> Iterator[None]:
+    """A DuckDB file that stays open: with every last connection it is written out anew.
+
+    Only while a package is loaded: nobody else can read the file in the meantime.
+    """
+    with pipeline.sql_client() if _is_duckdb(pipeline) else nullcontext():
+        yield
 
 
 def _sharing(step: Callable[[], object]) -> None:
@@ -193,7 +212,6 @@ def _finish_pending(pipeline: dlt.Pipeline) -> None:
     put back from a backup, or another dataset, must not get cursors of rows that it lacks.
     """
     rewind_interrupted_loads(pipeline)
-    pipeline.run()
     while pipeline.has_pending_data:
         pipeline.run()
     if pipeline.config.restore_from_destination:
@@ -201,6 +219,6 @@ def _finish_pending(pipeline: dlt.Pipeline) -> None:
         pipeline.sync_destination()
 
 
-def _file_format(pipeline: dlt.Pipeline) -> Any:
-    """Parquet for DuckDB: dlt's default there is seven times slower."""
-    return "parquet" if pipeline.destination.destination_type.endswith("duckdb") else None
+def _is_duckdb(pipeline: dlt.Pipeline) -> bool:
+    """Whether a DuckDB file is loaded; dlt's default format there is seven times slower."""
+    return pipeline.destination.destination_type.endswith("duckdb")

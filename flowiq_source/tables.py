@@ -1,6 +1,6 @@
 """The tables as dlt declares them: keys, columns and types, all there from the first load on."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, TypedDict
 
 import dlt
@@ -9,6 +9,7 @@ from dlt.common.normalizers.utils import generate_dlt_ids
 from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns, TWriteDisposition
 from dlt.common.schema.utils import dlt_id_column, dlt_load_id_column
 
+from flowiq_source.columns import MappedPage, message_table
 from flowiq_source.rows import CONTACT, MESSAGE, OUR_COLUMNS, REACTION, Column
 
 
@@ -99,15 +100,16 @@ REJECTED_ROWS = Table(
 )
 
 
-def flat_messages(batches: Sequence[pa.RecordBatch], load_id: str) -> Any:
-    """Flat messages as dlt loads them without looking at the rows."""
-    table = pa.Table.from_batches(batches).combine_chunks()
-    ids = pa.array(generate_dlt_ids(len(table)), pa.string())
-    loads = pa.repeat(pa.scalar(load_id), len(table))
-    for name, column in (("_dlt_load_id", loads), ("_dlt_id", ids)):
-        table = table.append_column(pa.field(name, pa.string(), nullable=False), column)
-    return dlt.mark.with_hints(table, _FLAT_MESSAGES, create_table_variant=True)
+def message_columns(pages: Sequence[MappedPage], load_id: str) -> Iterator[Any]:
+    """The rows of pages that are columns, as dlt loads them without looking at them."""
+    table = message_table(pages)
+    if table:
+        ids = pa.array(generate_dlt_ids(len(table)), pa.string())
+        loads = pa.repeat(pa.scalar(load_id), len(table))
+        for name, column in (("_dlt_load_id", loads), ("_dlt_id", ids)):
+            table = table.append_column(pa.field(name, pa.string(), nullable=False), column)
+        yield dlt.mark.with_hints(table, _COLUMNS, create_table_variant=True)
 
 
 # dlt 1.31 would give the child tables all columns of the Arrow table: so here it hears of none.
-_FLAT_MESSAGES = dlt.mark.make_hints(table_name="messages", nested_hints={})
+_COLUMNS = dlt.mark.make_hints(table_name="messages", nested_hints={})

@@ -9,6 +9,7 @@ from dlt.common.configuration import with_config
 
 from flowiq_source.client import FlowiqClient, Meter
 from flowiq_source.errors import NotFound
+from flowiq_source.in_flight import result_of
 from flowiq_source.reader import conversation_params
 from flowiq_source.settings import PRODUCTION_URL, REQUESTS_PER_MINUTE, Settings
 from flowiq_source.state import TenantState
@@ -120,7 +121,7 @@ def _seen(known: _Known) -> int:
 def _counted(client: FlowiqClient, meter: Meter, known: _Known) -> int:
     who = conversation_params(known.contact_id, known.whatsapp_id or "")
     try:
-        page = client.messages(who, 1, meter)
+        page = result_of(client.messages(who, 1, meter))
     except NotFound:
         return 0
     return len(page.rows) if page.total is None else page.total

@@ -7,15 +7,13 @@ deletion pulls one back (it is never seen). `totalMessages`, which comes with ev
 
 import itertools
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
-import pyarrow as pa
-
 from flowiq_source.answers import Page, RawRow
-from flowiq_source.columns import Key, MappedPage, from_microseconds, microseconds
+from flowiq_source.columns import Digest, MappedPage, from_microseconds, microseconds
 from flowiq_source.errors import ConfigurationError, FlowiqError, Inconsistent, NotFound
 from flowiq_source.rows import Mapped
 
@@ -24,7 +22,7 @@ _NEVER = datetime.min.replace(tzinfo=timezone.utc)
 MAX_PASSES = 3
 """How often a listing is read from its beginning before a sync calls it too restless."""
 
-Fetch = Callable[[int], Page]
+Fetch = Callable[[int], Awaitable[Page]]
 """Page number, from 1, to page."""
 
 MapPage = Callable[[Sequence[RawRow], datetime], MappedPage]
@@ -41,9 +39,9 @@ class Walk:
     disturbed: bool = False
     """Whether the count has changed in a way that rows pushed over a border do not explain."""
     _copies: Counter[str] = field(default_factory=Counter)
-    _border: Sequence[Key] = ()
+    _border: Sequence[str] = ()
 
-    def add(self, page: Page, keys: Sequence[Key]) -> list[str | None]:
+    def add(self, page: Page, keys: Sequence[str]) -> list[str | None]:
         """The final id of every row of the next page; None for a row that was seen before.
 
         Raises:
@@ -69,7 +67,7 @@ class Walk:
         self.total = total
         return grown
 
-    def _overlap(self, keys: Sequence[Key], grown: int) -> int:
+    def _overlap(self, keys: Sequence[str], grown: int) -> int:
         """How many rows at the head of the page are the last page's tail, pushed over the border.
 
         Rows without ids can only be told from true equals by how many rows have arrived.
@@ -79,12 +77,12 @@ class Walk:
                 return size
         return 0
 
-    def _enter(self, key: Key) -> str | None:
-        row_id = key.text
-        if not key.own:
-            self._copies[row_id] += 1
-            if self._copies[row_id] > 1:
-                row_id = f"{row_id}-{self._copies[row_id]}"
+    def _enter(self, key: str) -> str | None:
+        row_id = key
+        if isinstance(key, Digest):
+            self._copies[key] += 1
+            if self._copies[key] > 1:
+                row_id = f"{key}-{self._copies[key]}"
         if row_id in self.seen:
             return None
         self.seen.add(row_id)
@@ -139,12 +137,7 @@ class Reading:
     @property
     def mapped(self) -> list[Mapped]:
         """Its rows that are no columns."""
-        return [mapped for page in self.pages for mapped in page.mapped]
-
-    @property
-    def flat(self) -> list[pa.RecordBatch]:
-        """Its rows that are columns."""
-        return [page.flat for page in self.pages if page.flat is not None]
+        return [mapped for page in self.pages for mapped in page.mapped.values()]
 
     @property
     def times(self) -> Iterator[int]:
@@ -195,7 +188,7 @@ def is_settled(cursor: Cursor, last_message_at: datetime | None, lookback: timed
     return last_message_at <= cursor.newest and cursor.synced_at - last_message_at >= lookback
 
 
-def read_conversation(task: Task) -> Reading:
+async def read_conversation(task: Task) -> Reading:
     """Everything that a run has to know of one conversation; errors are in the reading.
 
     Raises:
@@ -204,7 +197,7 @@ def read_conversation(task: Task) -> Reading:
     reading = Reading(rescanned_at=task.cursor.rescanned_at if task.cursor else None)
     try:
         for _ in range(MAX_PASSES):
-            if _pass(task, reading):
+            if await _pass(task, reading):
                 return reading
         reading.error = (
             f"the API counts {reading.message_count} messages and handed out "
@@ -228,14 +221,14 @@ def note_missing(reading: Reading, previous: Cursor | None, error: str) -> None:
     reading.cursor = Cursor(newest, known, at, at, missing=True)
 
 
-def _pass(task: Task, reading: Reading) -> bool:
+async def _pass(task: Task, reading: Reading) -> bool:
     """Read from page 1 as far as needed; whether the result adds up."""
     walk = Walk()
     reading.pages = []
     reading.synced_at = max(task.now(), reading.synced_at + timedelta(microseconds=1))
     may_stop, fingerprint = task.since is not None, ""
     for number in itertools.count(1):
-        page = task.fetch(number)
+        page = await task.fetch(number)
         if number == 1 and (unchanged := _unchanged(task.cursor, page)):
             _note_unchanged(reading, unchanged._replace(synced_at=task.started_at), page)
             return True

@@ -49,12 +49,16 @@ class Clock(AbstractClock):
         with self._lock:
             self.time_s += seconds
 
+    async def wait(self, seconds: float) -> None:
+        """Pass, for a task."""
+        self.sleep(seconds)
+
 
 def impatient(sandbox: Sandbox, clock: Clock, per_minute: float = UNLIMITED) -> dict[str, Any]:
     """The arguments of a client of the sandbox whose waits pass on the clock alone."""
     return {
         "settings": Settings(sandbox.token, sandbox.tenant, sandbox.url),
-        "sleep": clock.sleep,
+        "sleep": clock.wait,
         "limiter": RateLimiter(per_minute, clock=clock),
     }
 
@@ -177,7 +181,7 @@ def all_logs() -> Iterator[Callable[[], str]]:
             said.append(logging.Formatter().format(record))
 
     handler = Collect(level=logging.DEBUG)
-    loggers = [logging.getLogger(name) for name in (None, "dlt", "urllib3", "flowiq_source")]
+    loggers = [logging.getLogger(name) for name in (None, "dlt", "flowiq_source")]
     before = [logger.level for logger in loggers]
     for logger in loggers:
         logger.addHandler(handler)

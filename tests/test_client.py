@@ -14,6 +14,7 @@ import pytest
 from flowiq_source import errors
 from flowiq_source.answers import Page
 from flowiq_source.client import FlowiqClient, Meter
+from flowiq_source.in_flight import result_of
 from flowiq_source.sandbox import Contact, RateLimit, Reply, Sandbox, reply_json
 from tests.conftest import UNLIMITED, Clock, Warehouse, impatient
 from tests.test_incremental import expected, loaded, write
@@ -49,7 +50,7 @@ def listing(client: FlowiqClient, **settings: Any) -> Page:
     """The first page of contacts, as `client` or one with other settings sees it."""
     if settings:
         client = replace(client, settings=replace(client.settings, **settings))
-    return client.contacts(1, Meter())
+    return result_of(client.contacts(1, Meter()))
 
 
 def page(**changes: Any) -> Reply:
@@ -122,7 +123,7 @@ def test_a_passing_fault_is_tried_again(
     sandbox.world.add_contact("27820000001")
     answering(sandbox, PASSING[case])
     meter = Meter()
-    assert len(client.contacts(1, meter).rows) == 1
+    assert len(result_of(client.contacts(1, meter)).rows) == 1
     assert meter.requests == len(sandbox.requests) == 2
     assert len(waits) == 1
 
@@ -313,7 +314,7 @@ def test_thirty_percent_of_requests_may_fail(
     tries: Counter[str] = Counter()
 
     def intercept(params: dict[str, str]) -> Reply | None:
-        # By request and try, not by order: that is the threads' affair.
+        # By request and try, not by order: that is the network's affair.
         request = repr(sorted(params.items()))
         tries[request] += 1
         random = Random(f"{request}/{tries[request]}")

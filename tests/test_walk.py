@@ -1,6 +1,7 @@
 """Walks over a listing that changes between any two pages: the next quiet sync equals the truth."""
 
 import itertools
+import json
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -12,8 +13,9 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from flowiq_source.answers import Page
-from flowiq_source.columns import Origin, map_page
+from flowiq_source.columns import Origin, map_page, message_table, read_rows
 from flowiq_source.errors import ServerError
+from flowiq_source.in_flight import result_of
 from flowiq_source.walk import Cursor, Task, lookback_start, read_conversation
 
 BEGIN = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -41,13 +43,14 @@ class Api:
         self.messages.insert(0, raw)
         self.messages.sort(key=lambda m: m["timestamp"], reverse=True)
 
-    def page(self, number: int) -> Page:
+    async def page(self, number: int) -> Page:
         """One page, after whatever happens just before it."""
         for act in next(self.script, []):
             act(self)
         start = (number - 1) * PAGE
         rows = self.messages[start : start + PAGE]
-        return Page(list(rows), len(self.messages), start + PAGE < len(self.messages))
+        read = read_rows(json.dumps(rows).encode())
+        return Page(read, len(self.messages), start + PAGE < len(self.messages))
 
     def truth(self) -> Counter[str]:
         """What somebody would see who read everything now."""
@@ -66,17 +69,16 @@ class Sync:
 
     def run(self) -> str:
         """Read, merge, move the cursor; the status."""
-        reading = read_conversation(
-            Task(
-                fetch=self.api.page,
-                map_page=lambda raws, at: map_page(raws, Origin("t", "c", "w", at)),
-                started_at=BEGIN + timedelta(days=300),
-                now=lambda: BEGIN + timedelta(days=365, seconds=next(self.clock)),
-                since=lookback_start(self.cursor, self.lookback),
-                cursor=self.cursor,
-            )
+        task = Task(
+            fetch=self.api.page,
+            map_page=lambda raws, at: map_page(raws, Origin("t", "c", "w", at)),
+            started_at=BEGIN + timedelta(days=300),
+            now=lambda: BEGIN + timedelta(days=365, seconds=next(self.clock)),
+            since=lookback_start(self.cursor, self.lookback),
+            cursor=self.cursor,
         )
-        flat = [row for batch in reading.flat for row in batch.to_pylist()]
+        reading = result_of(read_conversation(task))
+        flat = message_table(reading.pages).to_pylist()
         rows = flat + [mapped.row for mapped in reading.mapped]
         assert len({row["id"] for row in rows}) == len(rows) == reading.rows
         self.table |= {row["id"]: row for row in rows}
