@@ -179,7 +179,12 @@ class FlowiqClient:
                 meter.wasted += 1
                 raise
 
-        return await self._retrying(once)
+        # Most requests need none of the machinery of retries, which costs as much as they do.
+        try:
+            return await once()
+        except errors.Retryable as error:
+            first = error
+        return await self._retrying(_after(first, once))
 
     async def _get_once(self, tried: str, url: str) -> tuple[Answer, bytes]:
         await self._limiter.acquire(self.sleep)
@@ -202,6 +207,18 @@ class FlowiqClient:
         # Outside the except block: libcurl's own text may quote the host, and would otherwise
         # hang on this one as its context.
         raise failure
+
+
+def _after(first: Exception, once: Callable[[], Awaitable[_T]]) -> Callable[[], Awaitable[_T]]:
+    """What has failed once already, as the first of several tries."""
+    failed = [first]
+
+    async def again() -> _T:
+        if failed:
+            raise failed.pop()
+        return await once()
+
+    return again
 
 
 def _request(settings: Settings, connect_s: float, answer_s: float) -> pycurl.Curl:

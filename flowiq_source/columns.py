@@ -30,13 +30,15 @@ from flowiq_source.rows import (
 _EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
 _MICROSECOND = timedelta(microseconds=1)
 _TIMESTAMP = pa.timestamp("us", tz="UTC")
-_TYPES = {"text": pa.string(), "timestamp": _TIMESTAMP}
+
+TYPES = {"text": pa.string(), "timestamp": _TIMESTAMP, "bigint": pa.int64()}
+"""The types of columns, for Arrow."""
 
 _API_SCHEMA = pa.schema(
     [
-        pa.field(name, _TYPES[column.data_type], name != "id")
+        pa.field(name, TYPES[column.data_type], name != "id")
         for name, column in MESSAGE.items()
-        if column.data_type in _TYPES
+        if column.data_type in TYPES
     ]
 )
 
@@ -245,7 +247,7 @@ def _times(messages: Sequence[Message]) -> Times | None:
     """None if a time is not written as documented."""
     try:
         texts = pa.array([message.timestamp for message in messages], pa.string())
-        times: Times = texts.cast(_TIMESTAMP).cast(pa.int64()).to_pylist()
+        times: Times = texts.cast(_TIMESTAMP).view(pa.int64()).to_pylist()
     except ValueError:  # pyarrow's
         return None
     known = [time for time in times if time is not None]
@@ -278,7 +280,9 @@ def _values(message: Message, time: int | None, origin: Origin) -> Row:
 
 def _with_reactions(message: Message, time: int | None, origin: Origin) -> Mapped:
     reactions = [msgspec.structs.asdict(reaction) for reaction in message.reactions or ()]
-    return Mapped(_values(message, time, origin) | {"reactions": reactions})
+    row = _values(message, time, origin) | {"reactions": reactions}
+    # dlt fills up what is left out, and what is not has its time.
+    return Mapped({name: value for name, value in row.items() if value is not None})
 
 
 def message_table(pages: Sequence[MappedPage]) -> pa.Table:
@@ -286,6 +290,6 @@ def message_table(pages: Sequence[MappedPage]) -> pa.Table:
     table = pa.Table.from_batches([page.flat for page in pages], _API_SCHEMA)
     for at, (name, data_type) in enumerate(OUR_COLUMNS.items()):
         values = (repeat(page.origin[at], page.flat.num_rows) for page in pages)
-        column = pa.array(chain.from_iterable(values), _TYPES[data_type])
+        column = pa.array(chain.from_iterable(values), TYPES[data_type])
         table = table.append_column(pa.field(name, column.type, name != "tenant_id"), column)
     return table.combine_chunks()

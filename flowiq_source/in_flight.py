@@ -117,22 +117,20 @@ class _Running(Generic[_T]):
             heapq.heappush(self._sleeping, (wake_at, next(self._numbers), task))
 
     def wait(self) -> None:
-        """Have tasks go on whose answer is there or whose sleep is over, or wait a little."""
+        """Have a task go on whose answer is there or whose sleep is over, or wait a little."""
         signals.raise_if_signalled()
+        # For every answer, so that what its task asks next is sent before the next is looked at.
         self._multi.perform()
-        if not self._take_answers() and not self._wake():
+        if not self._take_answer() and not self._wake():
             self._rest()
 
-    def _take_answers(self) -> bool:
-        more, taken = 1, False
-        while more:
-            more, whole, broken = self._multi.info_read()
-            errors = {request: pycurl.error(code, text) for request, code, text in broken}
-            for request in [*whole, *errors]:
-                self._multi.remove_handle(request)
-                self.go_on(self._asking.pop(request), errors.get(request))
-                taken = True
-        return taken
+    def _take_answer(self) -> bool:
+        _, whole, broken = self._multi.info_read(1)
+        errors = {request: pycurl.error(code, text) for request, code, text in broken}
+        for request in [*whole, *errors]:
+            self._multi.remove_handle(request)
+            self.go_on(self._asking.pop(request), errors.get(request))
+        return bool(whole or broken)
 
     def _wake(self) -> bool:
         now, woken = time.monotonic(), False

@@ -386,9 +386,8 @@ class _Run:
 
     def messages(self, event: Event) -> Iterator[Any]:
         if isinstance(event, Reads):
-            load_id = dlt.current.load_package_state()["load_id"]
             pages = [page for read in event.reads for page in read.reading.pages]
-            yield from tables.message_columns(pages, load_id)
+            yield from tables.message_columns(pages, _load_id())
             yield [mapped.row for read in event.reads for mapped in read.reading.mapped]
             if _backfill_start() is None:
                 self._keep_cursors(event)
@@ -399,11 +398,12 @@ class _Run:
         if isinstance(event, Reads):
             # A backfill sees a part; only its failures say something of the whole.
             backfill = _backfill_start() is not None
-            yield [
+            rows = [
                 conversation_row(read, self.reader.tenant_id)
                 for read in event.reads
                 if read.reading.status == "failed" or not backfill
             ]
+            yield from tables.conversation_columns(rows, _load_id())
         if isinstance(event, Roster):
             yield dlt.mark.materialize_table_schema()
 
@@ -509,6 +509,11 @@ def _is_selected(*names: str) -> bool:
         return bool(set(names) & set(dlt.current.source().selected_resources))
     except CurrentSourceNotAvailable:
         return True
+
+
+def _load_id() -> str:
+    load_id: str = dlt.current.load_package_state()["load_id"]
+    return load_id
 
 
 def _backfill_start() -> datetime | None:

@@ -395,7 +395,7 @@ def _take(rest: Row, names: tuple[str, ...]) -> Any:
         if taken is None:
             taken = value
         # By repr, because to Python 1 is True, and NaN is not itself.
-        if value is None or repr(value) == repr(taken):
+        if value is None or value is taken or repr(value) == repr(taken):
             rest.pop(name, None)
     return taken
 

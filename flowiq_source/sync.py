@@ -7,6 +7,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
 
 import dlt
+import pyarrow as pa
 import tenacity
 from dlt.common.runtime import signals
 from dlt.destinations.exceptions import DatabaseException
@@ -171,6 +172,8 @@ def _old_objects_left_alone() -> Iterator[None]:
 def _load_package(pipeline: dlt.Pipeline, source: DltSource) -> dict[str, int]:
     """Rows written, per table."""
     pipeline.extract(source, loader_file_format="parquet" if _is_duckdb(pipeline) else None)
+    # Arrow keeps what the pages have used; the load needs the memory.
+    pa.default_memory_pool().release_unused()
     signals.raise_if_signalled()
     rows: dict[str, int] = pipeline.normalize().row_counts
     signals.raise_if_signalled()

@@ -9,8 +9,8 @@ from dlt.common.normalizers.utils import generate_dlt_ids
 from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns, TWriteDisposition
 from dlt.common.schema.utils import dlt_id_column, dlt_load_id_column
 
-from flowiq_source.columns import MappedPage, message_table
-from flowiq_source.rows import CONTACT, MESSAGE, OUR_COLUMNS, REACTION, Column
+from flowiq_source.columns import TYPES, MappedPage, message_table
+from flowiq_source.rows import CONTACT, MESSAGE, OUR_COLUMNS, REACTION, Column, Row
 
 
 class Table(TypedDict, total=False):
@@ -57,6 +57,17 @@ def _child(**columns: str) -> Any:
     )
 
 
+_CONVERSATION = {
+    "whatsapp_id": "text",
+    "status": "text",
+    "message_count": "bigint",
+    "last_message_at": "timestamp",
+    "synced_at": "timestamp",
+    "rescanned_at": "timestamp",
+    "requests": "bigint",
+    "error": "text",
+}
+
 CONTACTS = Table(
     primary_key=["tenant_id", "id"],
     write_disposition="merge",
@@ -74,17 +85,12 @@ MESSAGES = Table(
 CONVERSATIONS = Table(
     primary_key=["tenant_id", "contact_id"],
     write_disposition="merge",
-    columns=_columns(
-        ["tenant_id", "contact_id"],
-        whatsapp_id="text",
-        status="text",
-        message_count="bigint",
-        last_message_at="timestamp",
-        synced_at="timestamp",
-        rescanned_at="timestamp",
-        requests="bigint",
-        error="text",
-    ),
+    columns=_columns(["tenant_id", "contact_id"], None, **_CONVERSATION) | _OF_DLT,
+)
+
+_CONVERSATION_SCHEMA = pa.schema(
+    [pa.field(name, pa.string(), nullable=False) for name in CONVERSATIONS["primary_key"]]
+    + [pa.field(name, TYPES[data_type]) for name, data_type in _CONVERSATION.items()]
 )
 
 REJECTED_ROWS = Table(
@@ -101,15 +107,24 @@ REJECTED_ROWS = Table(
 
 
 def message_columns(pages: Sequence[MappedPage], load_id: str) -> Iterator[Any]:
-    """The rows of pages that are columns, as dlt loads them without looking at them."""
+    """The messages of pages that are columns, as dlt loads them without looking at them."""
     table = message_table(pages)
     if table:
-        ids = pa.array(generate_dlt_ids(len(table)), pa.string())
-        loads = pa.repeat(pa.scalar(load_id), len(table))
-        for name, column in (("_dlt_load_id", loads), ("_dlt_id", ids)):
-            table = table.append_column(pa.field(name, pa.string(), nullable=False), column)
-        yield dlt.mark.with_hints(table, _COLUMNS, create_table_variant=True)
+        hints = dlt.mark.make_hints(table_name="messages", nested_hints={})
+        # dlt 1.31 would give the child tables all columns of the Arrow table: so it hears of none.
+        yield dlt.mark.with_hints(_of_dlt(table, load_id), hints, create_table_variant=True)
 
 
-# dlt 1.31 would give the child tables all columns of the Arrow table: so here it hears of none.
-_COLUMNS = dlt.mark.make_hints(table_name="messages", nested_hints={})
+def conversation_columns(rows: Sequence[Row], load_id: str) -> Iterator[Any]:
+    """Rows of `conversations` as columns; there is nothing in them that we do not know."""
+    if rows:
+        yield _of_dlt(pa.Table.from_pylist(rows, _CONVERSATION_SCHEMA), load_id)
+
+
+def _of_dlt(table: pa.Table, load_id: str) -> pa.Table:
+    """The table with the columns that dlt gives to rows."""
+    ids = pa.array(generate_dlt_ids(len(table)), pa.string())
+    loads = pa.repeat(pa.scalar(load_id), len(table))
+    for name, column in (("_dlt_load_id", loads), ("_dlt_id", ids)):
+        table = table.append_column(pa.field(name, pa.string(), nullable=False), column)
+    return table
