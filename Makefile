@@ -1,6 +1,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Memory that is free again goes back to the system; see the README.
+LEAN := MALLOC_ARENA_MAX=2 ARROW_DEFAULT_MEMORY_POOL=system
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo run plan verify test check bench format lock clean
@@ -21,7 +23,7 @@ demo: setup ## Load a sandbox twice and ask it three questions
 	$(BIN)/python pipelines/demo.py
 
 run: setup ## Sync the configured tenant: make run ARGS="--full-refresh"
-	MALLOC_ARENA_MAX=2 $(BIN)/python pipelines/flowiq_pipeline.py $(ARGS)
+	$(LEAN) $(BIN)/python pipelines/flowiq_pipeline.py $(ARGS)
 
 plan: setup ## Say what a run would cost, for one request
 	$(BIN)/python pipelines/flowiq_pipeline.py --plan $(ARGS)

@@ -159,7 +159,7 @@ def _measured(arguments: list[str], path: Path) -> tuple[float, resource.struct_
             stderr=subprocess.STDOUT,
             cwd=path,
             # As `make run` does; see the README on memory.
-            env=os.environ | {"MALLOC_ARENA_MAX": "2"},
+            env=os.environ | {"MALLOC_ARENA_MAX": "2", "ARROW_DEFAULT_MEMORY_POOL": "system"},
             start_new_session=True,
         )
         status, usage = _waited(process)

@@ -6,10 +6,12 @@ notebook an event loop is running already, and a second one may not.
 
 import heapq
 import itertools
+import threading
 import time
 import types
-from collections.abc import Coroutine, Generator, Iterable, Iterator
-from concurrent.futures import Future
+from collections import deque
+from collections.abc import Callable, Coroutine, Generator, Iterable, Iterator
+from concurrent.futures import CancelledError, Future
 from contextlib import closing
 from typing import Any, Generic, TypeVar
 
@@ -21,6 +23,11 @@ IN_FLIGHT = 16
 
 _POLL_S = 0.2
 """How often a wait looks whether Ctrl-C came."""
+
+_PAUSE_S = 0.01
+"""How often a thread with nothing to do looks whether there is something."""
+
+_END: Any = object()
 
 _T = TypeVar("_T")
 
@@ -44,22 +51,105 @@ def sleep(seconds: float) -> Generator[float, None, None]:
     yield seconds
 
 
-def as_completed(tasks: Iterable[Task[_T]]) -> Iterator[_T]:
+def as_completed(
+    tasks: Iterable[Task[_T] | None], check: Callable[[], object] = signals.raise_if_signalled
+) -> Iterator[_T]:
     """The results of tasks, as they come.
 
-    The next tasks are taken when there is room for them, so they may depend on results.
+    The next tasks are taken when there is room for them, so they may depend on results; None
+    instead of a task says that there is none at the moment. What `check` raises ends everything.
     """
     source = iter(tasks)
+    exhausted = False
     with closing(_Running[_T]()) as running:
-        while True:
-            for task in itertools.islice(source, IN_FLIGHT - len(running)):
+        while running or not exhausted:
+            check()
+            while not exhausted and not running.results and len(running) < IN_FLIGHT:
+                task = next(source, _END)
+                exhausted = task is _END
+                if task is None or exhausted:
+                    break
                 running.go_on(task)
             if running:
                 running.wait()
-            elif not running.results:
-                return
+            elif not running.results and not exhausted:
+                time.sleep(_PAUSE_S)
             while running.results:
                 yield running.results.pop()
+
+
+class ReadAhead(Generic[_T]):
+    """The results of tasks, as they come: in a thread, while those who want them do other things.
+
+    No task begins while the results that nobody has taken yet weigh `limit` or more. Those that
+    have begun go on, because answers do not wait.
+    """
+
+    def __init__(self, tasks: Iterable[Task[_T]], weigh: Callable[[_T], int], limit: int) -> None:
+        self._tasks, self._weigh, self._limit = iter(tasks), weigh, limit
+        self._results: deque[_T] = deque()
+        self._weight = 0
+        self._changed = threading.Condition()
+        self._ended = self._closed = False
+        self._error: BaseException | None = None
+        self._thread = threading.Thread(target=self._read, name="flowiq", daemon=True)
+        self._thread.start()
+
+    def __iter__(self) -> Iterator[_T]:
+        """What is there, and then what comes; may be gone on with later.
+
+        Raises:
+            BaseException: what a task has raised.
+        """
+        while self._wait():
+            result = self._results.popleft()
+            with self._changed:
+                self._weight -= self._weigh(result)
+            yield result
+        if self._error:
+            raise self._error
+
+    def close(self) -> None:
+        """Give up what is running: nobody wants it any more."""
+        self._closed = True
+        self._thread.join()
+
+    def _wait(self) -> bool:
+        """Whether there is another result, when that is known."""
+        while True:
+            signals.raise_if_signalled()
+            with self._changed:
+                if self._results or self._ended:
+                    return bool(self._results)
+                self._changed.wait(_POLL_S)
+
+    def _read(self) -> None:
+        try:
+            for result in as_completed(self._with_room(), self._check):
+                with self._changed:
+                    self._results.append(result)
+                    self._weight += self._weigh(result)
+                    self._changed.notify()
+        except BaseException as error:  # noqa: BLE001 - raised again where the results are wanted
+            self._error = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify()
+
+    def _with_room(self) -> Iterator[Task[_T] | None]:
+        while True:
+            if self._weight >= self._limit:
+                yield None
+                continue
+            task = next(self._tasks, None)
+            if task is None:
+                return
+            yield task
+
+    def _check(self) -> None:
+        if self._closed:
+            raise CancelledError
 
 
 def in_order(tasks: Iterable[Task[_T]]) -> Iterator[_T]:
@@ -118,7 +208,6 @@ class _Running(Generic[_T]):
 
     def wait(self) -> None:
         """Have a task go on whose answer is there or whose sleep is over, or wait a little."""
-        signals.raise_if_signalled()
         # For every answer, so that what its task asks next is sent before the next is looked at.
         self._multi.perform()
         if not self._take_answer() and not self._wake():

@@ -11,6 +11,7 @@ So whatever is selected, every page is asked for once, and only for what is sele
 import time
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
 from contextvars import ContextVar
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
@@ -26,7 +27,7 @@ from dlt.extract.incremental.context import TimeIntervalContext
 from flowiq_source import tables
 from flowiq_source.client import FlowiqClient, logger
 from flowiq_source.errors import ConfigurationError
-from flowiq_source.in_flight import Task, as_completed
+from flowiq_source.in_flight import ReadAhead, Task
 from flowiq_source.reader import (
     ConversationRead,
     Due,
@@ -208,6 +209,8 @@ class Package:
     conversations: int | None = None
     minutes: float | None = None
     messages: int | None = None
+    run: ExitStack = field(default_factory=ExitStack)
+    """What has to be done when the run of several packages has ended, however it did."""
     counts: Counter[str] = field(default_factory=Counter)
     unknown_numbers: list[int] = field(default_factory=list)
 
@@ -243,20 +246,18 @@ class Package:
                 self.counts["newer"] += event.newer
                 self.counts["saved"] += event.saved
 
-    def take(self, of: int) -> bool:
-        """Whether one more conversation, of so many in the run, goes into the package.
+    def is_full(self, of: int) -> bool:
+        """Count one conversation, of so many in the run, in; whether no other goes in.
 
         Twenty packages are enough: with each the state of all conversations is written.
         """
-        minutes = (time.monotonic() - self._began_s) / 60
-        if self.conversations is not None and self._taken >= max(self.conversations, of // 20):
-            return False
-        if self.messages is not None and self._rows >= self.messages:
-            return False
-        if self.minutes is not None and self._taken and minutes >= self.minutes:
-            return False
         self._taken += 1
-        return True
+        minutes = (time.monotonic() - self._began_s) / 60
+        return (
+            (self.conversations is not None and self._taken >= max(self.conversations, of // 20))
+            or (self.messages is not None and self._rows >= self.messages)
+            or (self.minutes is not None and minutes >= self.minutes)
+        )
 
 
 _package: ContextVar[Package] = ContextVar("package")
@@ -279,11 +280,14 @@ class _Run:
     budget: Budget = field(default_factory=Budget)
     due: int = 0
     """How many conversations the run had to read when it began."""
-    pending: deque[Due] | None = None
-    """What later packages have to read; None before the contacts are listed."""
+    left: int = 0
+    """How many of them are in no package yet."""
+    carried_over: int = 0
+    reading: ReadAhead[ConversationRead] | None = None
+    """None before the contacts are listed, and after the run."""
 
     def pages(self) -> Iterator[Event]:
-        if self.pending is not None:
+        if self.reading is not None:
             yield Roster([])
             return
         self.started_at = to_the_millisecond(self.reader.now())
@@ -301,33 +305,53 @@ class _Run:
             return
         since = _backfill_start()
         state = TenantState.of(dlt.current.resource_state("messages"), self.reader.tenant_id)
-        if self.pending is None:
-            self.pending = self._due(event, state, since)
-            self.due = len(self.pending)
+        if self.reading is None:
+            due = self._due(event, state, since)
             if since is None and self.reader.phone_numbers is None and not event.unlisted:
                 yield from _batches(self._no_longer_listed(event, state))
-        pending, self.pending = self.pending, None
-        yield from _batches(as_completed(self._tasks(pending, since)))
-        # Only here: an extract that fails is thrown away, and the next one lists contacts anew.
-        self.pending = pending or None
-        _current_package().counts["remaining"] = len(pending)
+            self._begin(due, since)
+        try:
+            yield from _batches(self._package_full())
+        except BaseException:
+            # An extract that fails is thrown away, and the next one lists the contacts anew.
+            self._end()
+            raise
+        _current_package().counts["remaining"] = self.left
         if since is None and self.reader.phone_numbers is None and _is_selected("messages"):
             self._keep_open_run()
 
-    def _tasks(
-        self, pending: deque[Due], since: datetime | None
-    ) -> Iterator[Task[ConversationRead]]:
-        """The reading of as many conversations as go into the load package and the budget."""
+    def _begin(self, due: deque[Due], since: datetime | None) -> None:
+        self.due = self.left = len(due)
+        self.carried_over = 0
+        tasks = self._tasks(due, since)
+        self.reading = ReadAhead(tasks, _weight, READ_AHEAD_ROWS)
+        _current_package().run.callback(self._end)
+
+    def _end(self) -> None:
+        if self.reading is not None:
+            self.reading.close()
+        self.reading, self.left = None, 0
+
+    def _package_full(self) -> Iterator[ConversationRead]:
+        """As many conversations as go into the load package."""
         package = _current_package()
-        while pending and package.take(self.due):
-            due = pending[0]
-            meter = self.budget.begin(due.expected, time.monotonic())
-            if meter is None:
-                package.counts["carried_over"] += len(pending)
-                pending.clear()
+        for read in self.reading or ():
+            self.left -= 1
+            yield read
+            if package.is_full(self.due) and self.left:
                 return
-            pending.popleft()
-            yield self.reader.conversation(due, self.started_at, since=since, meter=meter)
+        package.counts["carried_over"] += self.carried_over
+        self._end()
+
+    def _tasks(self, due: deque[Due], since: datetime | None) -> Iterator[Task[ConversationRead]]:
+        """The reading of as many conversations as go into the budget."""
+        while due:
+            meter = self.budget.begin(due[0].expected, time.monotonic())
+            if meter is None:
+                self.carried_over = len(due)
+                return
+            one = due.popleft()
+            yield self.reader.conversation(one, self.started_at, since=since, meter=meter)
 
     def _due(self, roster: Roster, state: TenantState, since: datetime | None) -> deque[Due]:
         """What this run has to read; the package hears what it need not ask and will cost."""
@@ -376,7 +400,7 @@ class _Run:
     def _keep_open_run(self) -> None:
         state = TenantState.kept(dlt.current.resource_state("messages"), self.reader.tenant_id)
         run = OpenRun(self.started_at, self.full_refresh)
-        state.keep_open_run(run if self.pending else None)
+        state.keep_open_run(run if self.left else None)
 
     def contacts(self, event: Event) -> Iterator[Any]:
         if isinstance(event, Listed):
@@ -421,7 +445,16 @@ def _resumes(interrupted: OpenRun, now: datetime, full_refresh: bool) -> bool:  
     return interrupted.full_refresh == full_refresh and now - interrupted.started_at < RESUME_WITHIN
 
 
-BATCH_ROWS = 10_000
+READ_AHEAD_ROWS = 10_000
+"""How many messages are read while a package is loaded."""
+
+
+def _weight(read: ConversationRead) -> int:
+    """How many messages' memory it takes; an empty one is not nothing."""
+    return 10 + read.reading.rows
+
+
+BATCH_ROWS = 5_000
 """How many messages travel through dlt together: each step costs the same for one and for many."""
 
 

@@ -3,7 +3,7 @@
 import gc
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 
 import dlt
@@ -148,11 +148,13 @@ def sync(
     # step ends, and the places that wait look at it.
     with signals.intercepted_signals(), sole_sync(pipeline), _old_objects_left_alone():
         _finish_pending(pipeline)
-        while True:
-            with Package(package_conversations, package_minutes, PACKAGE_MESSAGES) as package:
-                summary.add(package, _load_package(pipeline, source))
-            if not package.counts["remaining"]:
-                break
+        with ExitStack() as run:
+            remaining = True
+            while remaining:
+                limits = (package_conversations, package_minutes, PACKAGE_MESSAGES)
+                with Package(*limits, run) as package:
+                    summary.add(package, _load_package(pipeline, source))
+                remaining = bool(package.counts["remaining"])
         if delete_gone:
             delete_gone_messages(pipeline)
     summary.seconds = time.monotonic() - started
@@ -177,23 +179,12 @@ def _load_package(pipeline: dlt.Pipeline, source: DltSource) -> dict[str, int]:
     signals.raise_if_signalled()
     rows: dict[str, int] = pipeline.normalize().row_counts
     signals.raise_if_signalled()
-    with _kept_open(pipeline):
-        # Before the load, because dlt itself creates a child table with its first row.
-        _sharing(pipeline.sync_schema)
-        _sharing(lambda: pipeline.load(raise_on_failed_jobs=True))
-        _sharing(lambda: create_current_messages(pipeline))
+    # Before the load, because dlt itself creates a child table with its first row.
+    _sharing(pipeline.sync_schema)
+    _sharing(lambda: pipeline.load(raise_on_failed_jobs=True))
+    _sharing(lambda: create_current_messages(pipeline))
     signals.raise_if_signalled()
     return rows
-
-
-@contextmanager
-def _kept_open(pipeline: dlt.Pipeline) -> Iterator[None]:
-    """A DuckDB file that stays open: with every last connection it is written out anew.
-
-    Only while a package is loaded: nobody else can read the file in the meantime.
-    """
-    with pipeline.sql_client() if _is_duckdb(pipeline) else nullcontext():
-        yield
 
 
 def _sharing(step: Callable[[], object]) -> None:

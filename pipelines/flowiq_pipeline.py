@@ -40,7 +40,7 @@ def reporting(main: Main) -> Main:
                 traceback.print_exc()
             status = _report(error)
         if status == INTERRUPTED:
-            # Python would wait for the answers to requests that nobody wants any more.
+            # Python would wait for threads whose work nobody wants any more.
             sys.stdout.flush()
             os._exit(status)
         return status

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -254,6 +255,14 @@ def test_the_demo_answers_its_questions() -> None:
     assert "make run" in done.stdout
 
 
+def wait_until(true: Callable[[], bool], within_s: float = 60) -> None:
+    """Look again and again, for so long at the most."""
+    end = time.monotonic() + within_s
+    while not true():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_ctrl_c_ends_a_run_and_keeps_what_is_committed(
     warehouse: Warehouse, sandbox: Sandbox, environment: dict[str, str], number: int
@@ -278,6 +287,8 @@ def test_ctrl_c_ends_a_run_and_keeps_what_is_committed(
         text=True,
     )
     assert asked.wait(60)
+    loaded_packages = Path(environment["DLT_DATA_DIR"], "pipelines").glob
+    wait_until(lambda: len(list(loaded_packages("*/load/loaded/*"))) == 2)
     process.send_signal(number)
     # Half of what the API would have kept it waiting.
     _, said = process.communicate(timeout=15)
