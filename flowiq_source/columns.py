@@ -281,7 +281,7 @@ def _values(message: Message, time: int | None, origin: Origin) -> Row:
 def _with_reactions(message: Message, time: int | None, origin: Origin) -> Mapped:
     reactions = [msgspec.structs.asdict(reaction) for reaction in message.reactions or ()]
     row = _values(message, time, origin) | {"reactions": reactions}
-    # dlt fills up what is left out, and what is not has its time.
+    # What is left out is null all the same, and dlt need not look at it.
     return Mapped({name: value for name, value in row.items() if value is not None})
 
 

@@ -57,7 +57,9 @@ def as_completed(
     """The results of tasks, as they come.
 
     The next tasks are taken when there is room for them, so they may depend on results; None
-    instead of a task says that there is none at the moment. What `check` raises ends everything.
+    instead of a task says that there is none at the moment. When a task raises something, no more
+    are taken, and it is raised after the results of those that have begun: they are paid for. What
+    `check` raises ends everything at once.
     """
     source = iter(tasks)
     exhausted = False
@@ -74,8 +76,11 @@ def as_completed(
                 running.wait()
             elif not running.results and not exhausted:
                 time.sleep(_PAUSE_S)
+            exhausted = exhausted or running.error is not None
             while running.results:
                 yield running.results.pop()
+        if running.error:
+            raise running.error
 
 
 class ReadAhead(Generic[_T]):
@@ -183,6 +188,7 @@ class _Running(Generic[_T]):
 
     def __init__(self) -> None:
         self.results: list[_T] = []
+        self.error: Exception | None = None
         self._multi = pycurl.CurlMulti()
         self._asking: dict[pycurl.Curl, Task[_T]] = {}
         self._sleeping: list[tuple[float, int, Task[_T]]] = []
@@ -197,6 +203,9 @@ class _Running(Generic[_T]):
             wanted = task.throw(error) if error else task.send(None)
         except StopIteration as end:
             self.results.append(end.value)
+            return
+        except Exception as raised:  # noqa: BLE001 - raised again when the others have ended
+            self.error = self.error or raised
             return
         if isinstance(wanted, pycurl.Curl):
             self._asking[wanted] = task

@@ -82,9 +82,19 @@ def test_reading_ahead_stops_at_its_limit_and_goes_on() -> None:
     reading.close()
 
 
+def test_an_error_comes_after_the_results_of_what_has_begun() -> None:
+    """And nothing else begins."""
+    tasks = iter([failure(), number(1, 0.05), *(number(2, 0.05) for _ in range(14)), number(3)])
+    results: list[int] = []
+    with pytest.raises(ServerError):
+        results.extend(as_completed(tasks))
+    assert sorted(results) == [1] + [2] * 14
+    next(tasks).close()
+
+
 def test_reading_ahead_hands_on_what_a_task_raises() -> None:
     """After the results that were there before."""
-    reading = ReadAhead(iter([number(1), failure(0.05)]), weigh=lambda _: 1, limit=10)
+    reading = ReadAhead(iter([number(1, 0.05), failure()]), weigh=lambda _: 1, limit=10)
     results = iter(reading)
     assert next(results) == 1
     with pytest.raises(ServerError):
