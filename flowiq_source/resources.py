@@ -445,7 +445,7 @@ def _resumes(interrupted: OpenRun, now: datetime, full_refresh: bool) -> bool:  
     return interrupted.full_refresh == full_refresh and now - interrupted.started_at < RESUME_WITHIN
 
 
-READ_AHEAD_ROWS = 10_000
+READ_AHEAD_ROWS = 20_000
 """How many messages are read while a package is loaded."""
 
 
@@ -454,7 +454,7 @@ def _weight(read: ConversationRead) -> int:
     return 10 + read.reading.rows
 
 
-BATCH_ROWS = 5_000
+BATCH_ROWS = 10_000
 """How many messages travel through dlt together: each step costs the same for one and for many."""
 
 
