@@ -454,7 +454,7 @@ def _weight(read: ConversationRead) -> int:
     return 10 + read.reading.rows
 
 
-BATCH_ROWS = 10_000
+BATCH_ROWS = 5_000
 """How many messages travel through dlt together: each step costs the same for one and for many."""
 
 

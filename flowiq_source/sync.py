@@ -149,11 +149,12 @@ def sync(
     with signals.intercepted_signals(), sole_sync(pipeline), _old_objects_left_alone():
         _finish_pending(pipeline)
         with ExitStack() as run:
-            remaining = True
+            remaining, tables = True, ""
             while remaining:
                 limits = (package_conversations, package_minutes, PACKAGE_MESSAGES)
                 with Package(*limits, run) as package:
-                    summary.add(package, _load_package(pipeline, source))
+                    rows, tables = _load_package(pipeline, source, tables)
+                    summary.add(package, rows)
                 remaining = bool(package.counts["remaining"])
         if delete_gone:
             delete_gone_messages(pipeline)
@@ -171,20 +172,25 @@ def _old_objects_left_alone() -> Iterator[None]:
         gc.unfreeze()
 
 
-def _load_package(pipeline: dlt.Pipeline, source: DltSource) -> dict[str, int]:
-    """Rows written, per table."""
+def _load_package(
+    pipeline: dlt.Pipeline, source: DltSource, tables: str
+) -> tuple[dict[str, int], str]:
+    """Rows written, per table, and the version of the tables; `tables` is the one that is there."""
     pipeline.extract(source, loader_file_format="parquet" if _is_duckdb(pipeline) else None)
     # Arrow keeps what the pages have used; the load needs the memory.
     pa.default_memory_pool().release_unused()
     signals.raise_if_signalled()
     rows: dict[str, int] = pipeline.normalize().row_counts
     signals.raise_if_signalled()
-    # Before the load, because dlt itself creates a child table with its first row.
-    _sharing(pipeline.sync_schema)
+    wanted = pipeline.default_schema.version_hash
+    if wanted != tables:
+        # Before the load, because dlt itself creates a child table with its first row.
+        _sharing(pipeline.sync_schema)
     _sharing(lambda: pipeline.load(raise_on_failed_jobs=True))
-    _sharing(lambda: create_current_messages(pipeline))
+    if wanted != tables:
+        _sharing(lambda: create_current_messages(pipeline))
     signals.raise_if_signalled()
-    return rows
+    return rows, wanted
 
 
 def _sharing(step: Callable[[], object]) -> None:
