@@ -187,7 +187,7 @@ class FlowiqClient:
         return await self._retrying(_after(first, once))
 
     async def _get_once(self, tried: str, url: str) -> tuple[Answer, bytes]:
-        await self._limiter.acquire(self.sleep)
+        number = await self._limiter.acquire(self.sleep)
         request, lines, body = self._request.duphandle(), list[bytes](), BytesIO()
         request.setopt(pycurl.URL, url)
         request.setopt(pycurl.HEADERFUNCTION, lines.append)
@@ -203,7 +203,7 @@ class FlowiqClient:
             status = request.getinfo(pycurl.RESPONSE_CODE)
             return check_answer(tried, status, said, body.getvalue()), body.getvalue()
         finally:
-            self._limiter.note(said)
+            self._limiter.note(number, said)
         # Outside the except block: libcurl's own text may quote the host, and would otherwise
         # hang on this one as its context.
         raise failure

@@ -4,6 +4,7 @@ Source: FlowIQ API reference, "Rate limits": 100 requests a minute, bursts to 15
 answer `X-RateLimit-Limit`, `-Remaining` and `-Reset` (epoch seconds).
 """
 
+import itertools
 import threading
 from collections.abc import Awaitable, Callable, Mapping
 
@@ -20,8 +21,9 @@ BURST = 1.5
 class RateLimiter:
     """A bucket of requests that fills evenly; tasks and threads may share it.
 
-    `acquire` waits for a request's turn. `note` takes over what the API says is left, because
-    another program or an earlier run may have used the account: each `acquire` needs one `note`.
+    `acquire` waits for a request's turn and numbers it. `note` takes over what the API says is
+    left, because another program or an earlier run may have used the account: each `acquire` needs
+    one `note`.
     """
 
     def __init__(
@@ -32,13 +34,18 @@ class RateLimiter:
         self._rate = _rate(per_minute * share)
         self._bucket = StateBucket([self._rate], TokenBucket(), clock=self._clock)
         self._lock = threading.Lock()
-        self._in_flight = 0
+        self._numbers = itertools.count(1)
+        self._in_flight: set[int] = set()
         self._held_until_ms = 0.0
 
-    async def acquire(self, sleep: Callable[[float], Awaitable[None]]) -> None:
-        """Return when one more request may be sent."""
+    async def acquire(self, sleep: Callable[[float], Awaitable[None]]) -> int:
+        """The number of the next request, when it may be sent."""
         while wait_s := self._take():
             await sleep(wait_s)
+        with self._lock:
+            number = next(self._numbers)
+            self._in_flight.add(number)
+        return number
 
     def _take(self) -> float:
         """Seconds to wait; 0 when a request was taken."""
@@ -50,22 +57,23 @@ class RateLimiter:
             if not self._bucket.put(item):
                 # At least the clock's own step, or the wait would end before it began.
                 return max(1, int(self._bucket.waiting(item))) / 1000  # type: ignore[arg-type]
-            self._in_flight += 1
             return 0.0
 
-    def note(self, headers: Mapping[str, str]) -> None:
+    def note(self, number: int, headers: Mapping[str, str]) -> None:
         """Take over what an answer says, names in lower case; no headers if none came."""
         with self._lock:
-            self._in_flight -= 1
+            self._in_flight.discard(number)
             limit, left = (_number(headers.get(f"x-ratelimit-{n}")) for n in ("limit", "remaining"))
             if limit and limit * self._share < self._rate.limit:
                 self._rate = _rate(limit * self._share)
                 self._bucket.rates = [self._rate]
             if left is not None:
                 headroom = max(1, (1 - self._share) * (limit or 0))
-                # The answer does not count the requests that are still on their way. The last
-                # request stays, because with none left the API asks to wait for a whole minute.
-                self._leave(int(left - self._in_flight - headroom))
+                # The answer does not count the requests that were sent later. Answers come in any
+                # order, so what was sent before it is counted, though its answer be on its way. The
+                # last request stays: with none left the API asks to wait for a whole minute.
+                later = sum(other > number for other in self._in_flight)
+                self._leave(int(left - later - headroom))
             if left == 0 and (wait_s := wait_asked(headers)):
                 self._held_until_ms = self._now() + wait_s * 1000
 
