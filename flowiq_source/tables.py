@@ -110,9 +110,11 @@ def message_columns(pages: Sequence[MappedPage], load_id: str) -> Iterator[Any]:
     """The messages of pages that are columns, as dlt loads them without looking at them."""
     table = message_table(pages)
     if table:
-        hints = dlt.mark.make_hints(table_name="messages", nested_hints={})
-        # dlt 1.31 would give the child tables all columns of the Arrow table: so it hears of none.
-        yield dlt.mark.with_hints(_of_dlt(table, load_id), hints, create_table_variant=True)
+        yield dlt.mark.with_hints(_of_dlt(table, load_id), _COLUMNS, create_table_variant=True)
+
+
+# dlt 1.31 would give the child tables all columns of the Arrow table: so here it hears of none.
+_COLUMNS = dlt.mark.make_hints(table_name="messages", nested_hints={})
 
 
 def conversation_columns(rows: Sequence[Row], load_id: str) -> Iterator[Any]:

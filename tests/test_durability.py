@@ -58,6 +58,20 @@ def test_a_run_that_breaks_off_continues_where_it_was(
     assert message_requests(sandbox) == 11
 
 
+def test_the_same_source_can_be_synced_again_after_a_run_that_broke_off(
+    warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
+) -> None:
+    """Nothing of what it had read ahead counts as loaded, or is loaded twice."""
+    source = warehouse.source(sandbox)
+    interrupt_after(sandbox, conversations=9)
+    with pytest.raises(Exception, match="HTTP 401"):
+        sync(warehouse.pipeline, source, package_conversations=4)
+    sandbox.intercept = None
+    summary = sync(warehouse.pipeline, source, package_conversations=4)
+    assert summary.read == 3
+    assert loaded(warehouse) == expected(sandbox)
+
+
 def test_a_broken_off_run_is_continued_without_its_working_folder(
     warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
 ) -> None:
