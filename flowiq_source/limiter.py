@@ -17,6 +17,13 @@ from flowiq_source.settings import Settings
 BURST = 1.5
 """How many minutes' requests may be sent at once, if they were saved up."""
 
+RESERVE = 2
+"""Requests that stay unspent: with none left, the API asks to wait for a whole minute.
+
+One, because its bucket and ours do not fill at the same moment; one, because a request may be on
+its way for longer than the next.
+"""
+
 
 class RateLimiter:
     """A bucket of requests that fills evenly; tasks and threads may share it.
@@ -68,14 +75,16 @@ class RateLimiter:
                 self._rate = _rate(limit * self._share)
                 self._bucket.rates = [self._rate]
             if left is not None:
-                headroom = max(1, (1 - self._share) * (limit or 0))
                 # The answer does not count the requests that were sent later. Answers come in any
-                # order, so what was sent before it is counted, though its answer be on its way. The
-                # last request stays: with none left the API asks to wait for a whole minute.
-                later = sum(other > number for other in self._in_flight)
-                self._leave(int(left - later - headroom))
+                # order, so what was sent before it is counted, though its answer be on its way.
+                unspent = left - sum(other > number for other in self._in_flight)
+                self._leave(int(unspent - max(RESERVE, (1 - self._share) * (limit or 0))))
+                self._hold(max(0, RESERVE - unspent) * 60 / self._rate.limit)
             if left == 0 and (wait_s := wait_asked(headers)):
-                self._held_until_ms = self._now() + wait_s * 1000
+                self._hold(wait_s)
+
+    def _hold(self, seconds: float) -> None:
+        self._held_until_ms = max(self._held_until_ms, self._now() + seconds * 1000)
 
     def _leave(self, left: int) -> None:
         """Have no more than so many requests in the bucket."""

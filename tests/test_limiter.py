@@ -1,16 +1,19 @@
 """The rate limit is used up and not overrun, whoever else uses the account."""
 
+import heapq
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from random import Random
 
 import pytest
 
 from flowiq_source.answers import Page
 from flowiq_source.client import FlowiqClient, Meter
 from flowiq_source.errors import ConfigurationError
-from flowiq_source.in_flight import as_completed, result_of, sleep
+from flowiq_source.in_flight import IN_FLIGHT, Task, as_completed, result_of, sleep
 from flowiq_source.limiter import RateLimiter, shared_limiter
 from flowiq_source.sandbox import RateLimit, Sandbox
 from flowiq_source.settings import Settings
@@ -143,6 +146,46 @@ def test_a_lower_limit_than_expected_is_taken_over(account: Account) -> None:
     count = account.requests_in(MINUTES, account.client())
     assert account.refused == 0
     assert 0.97 <= count / (30 + 20 * MINUTES) <= 1
+
+
+@pytest.mark.parametrize("latency_s", [0.001, 0.1, 1.0])
+@pytest.mark.parametrize("in_order", [True, False])
+def test_with_many_in_flight_the_limit_is_used_up_too(latency_s: float, in_order: bool) -> None:
+    """And the last request is never sent: with none left, the API asks to wait for a minute."""
+    clock, random = Clock(), Random(1)
+    limit = RateLimit(clock=lambda: clock.time_s)
+    limiter, lefts = RateLimiter(100, clock=clock), list[int]()
+
+    async def way(way_s: float) -> None:
+        await sleep(way_s if in_order else random.uniform(0, way_s))
+
+    async def ask(until: float, way_s: float = latency_s / 2) -> None:
+        while True:
+            number = await limiter.acquire(sleep)
+            await way(way_s)
+            allowed, headers = limit.take()
+            assert allowed
+            lefts.append(int(headers["X-RateLimit-Remaining"]))
+            await way(way_s)
+            limiter.note(number, {name.lower(): value for name, value in headers.items()})
+            if clock.time_s >= until:
+                break
+
+    end = clock.time_s + MINUTES * 60
+    # The first has to connect before: so the API's bucket begins to fill later than ours.
+    _simulate(clock, [ask(clock.time_s, latency_s / 2 + 0.1)])
+    _simulate(clock, [ask(end) for _ in range(IN_FLIGHT)])
+    assert min(lefts) >= 1
+    assert 0.97 <= (len(lefts) - IN_FLIGHT) / (150 + 100 * MINUTES) <= 1
+
+
+def _simulate(clock: Clock, tasks: list[Task[None]]) -> None:
+    """Run tasks that only sleep, on the clock."""
+    asleep = [(clock.time_s, number) for number in range(len(tasks))]
+    while asleep:
+        clock.time_s, number = heapq.heappop(asleep)
+        with suppress(StopIteration):
+            heapq.heappush(asleep, (clock.time_s + tasks[number].send(None), number))
 
 
 def test_threads_share_the_limit(sandbox: Sandbox) -> None:
