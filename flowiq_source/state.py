@@ -2,11 +2,12 @@
 
 It lies in the resource state of `messages` and is committed with the rows it speaks of:
 
-    {"tenants": {"acme": {"cursors": {"<contact id>": [1767225600000000, 250, 1767225600000, …]},
+    {"tenants": {"acme": {"cursors": {"<contact id>": "1767225600000000,250,1767225600000,…"},
                           "open_run": {"started_at": 1767225600000, "full_refresh": false}}}}
 
-The state of 100,000 conversations is written with every change, so it is short: the time of the
-newest message is epoch microseconds, the times of our own doings are epoch milliseconds.
+The state of 100,000 conversations is written with every package, so it is short: the time of the
+newest message is epoch microseconds, the times of our own doings are epoch milliseconds. A cursor
+is one text, because dlt looks at every value of the state several times a package.
 """
 
 from dataclasses import dataclass, field
@@ -48,30 +49,30 @@ class TenantState:
     def cursor(self, contact_id: str) -> Cursor | None:
         """Where the conversation's next sync starts; None if it was never read to the end."""
         entry = self.raw.get("cursors", {}).get(contact_id)
-        # Cursors from before there were fingerprints have five parts; they are as good as none.
-        if entry is None or len(entry) != len(Cursor._fields):
+        # One from before cursors were texts is as good as none.
+        if not isinstance(entry, str):
             return None
-        newest, known, rescanned_at, synced_at, missing, first_page = entry
+        newest, known, rescanned_at, synced_at, missing, first_page = entry.split(",")
         return Cursor(
-            None if newest is None else from_microseconds(newest),
-            known,
-            _from_milliseconds(rescanned_at),
-            _from_milliseconds(synced_at),
-            bool(missing),
+            from_microseconds(int(newest)) if newest else None,
+            int(known),
+            _from_milliseconds(int(rescanned_at)),
+            _from_milliseconds(int(synced_at)),
+            missing == "1",
             first_page,
         )
 
     def keep_cursor(self, contact_id: str, cursor: Cursor) -> None:
         """Remember where the conversation's next sync starts."""
-        newest = None if cursor.newest is None else microseconds(cursor.newest)
-        self.raw.setdefault("cursors", {})[contact_id] = [
-            newest,
+        parts = (
+            "" if cursor.newest is None else microseconds(cursor.newest),
             cursor.known,
             _milliseconds(cursor.rescanned_at),
             _milliseconds(cursor.synced_at),
             int(cursor.missing),
             cursor.first_page,
-        ]
+        )
+        self.raw.setdefault("cursors", {})[contact_id] = ",".join(map(str, parts))
 
     def forget_cursor(self, contact_id: str) -> None:
         """Have the conversation read to its beginning by the next sync."""

@@ -1,5 +1,6 @@
 """A run in several load packages, interrupted anywhere, ends equal to the API."""
 
+import shutil
 from collections import Counter
 from datetime import datetime, timedelta, timezone
 
@@ -7,6 +8,7 @@ import pytest
 
 from flowiq_source import sync
 from flowiq_source.sandbox import Contact, Reply, Sandbox, reply_json
+from flowiq_source.state import TenantState
 from tests.conftest import Warehouse
 from tests.test_incremental import DAY, expected, loaded, message_requests, write
 
@@ -40,6 +42,25 @@ def test_a_long_run_is_a_series_of_load_packages(
     assert summary.rows["messages"] == 33
     assert warehouse.one("SELECT count(DISTINCT _dlt_load_id) FROM flowiq.conversations") == 3
     assert loaded(warehouse) == expected(sandbox)
+
+
+def test_the_destination_keeps_only_the_newest_state(
+    warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
+) -> None:
+    """Those of other pipelines stay, and so does one that a later package has not replaced."""
+    states = "SELECT pipeline_name, count(*) FROM flowiq._dlt_pipeline_state GROUP BY 1 ORDER BY 1"
+    other = Warehouse(warehouse.folder, "another")
+    other.file = warehouse.file
+    other.sync(sandbox)
+    for _ in range(2):
+        warehouse.sync(sandbox, package=4)
+        assert warehouse.query(states) == [("another", 1), ("warehouse", 1)]
+    with_nothing_new = warehouse.source(sandbox).with_resources("contacts")
+    for _ in range(2):
+        sync(warehouse.pipeline, with_nothing_new)
+        assert warehouse.query(states) == [("another", 1), ("warehouse", 1)]
+    shutil.rmtree(warehouse.folder / "pipelines")
+    assert warehouse.sync(sandbox).newer == 0
 
 
 def test_a_run_that_breaks_off_continues_where_it_was(
@@ -234,8 +255,11 @@ def test_a_conversation_that_answers_404_is_asked_for_once_a_week(
     sandbox.intercept = None
     pipeline = warehouse.pipeline
     with pipeline.managed_state(extract_state=True) as state:
-        tenant = state["sources"]["flowiq"]["resources"]["messages"]["tenants"]["sandbox"]
-        tenant["cursors"][lost.id][3] -= int(timedelta(days=7) / timedelta(microseconds=1))
+        tenant = TenantState.kept(state["sources"]["flowiq"]["resources"]["messages"], "sandbox")
+        cursor = tenant.cursor(lost.id)
+        assert cursor
+        a_week_ago = cursor.synced_at - timedelta(days=7)
+        tenant.keep_cursor(lost.id, cursor._replace(synced_at=a_week_ago))
     warehouse.sync(sandbox)
     assert message_requests(sandbox) == 11
     assert loaded(warehouse) == expected(sandbox)

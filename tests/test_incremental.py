@@ -9,6 +9,8 @@ import pytest
 
 from flowiq_source.sandbox import Contact, Reply, Sandbox, World
 from flowiq_source.sandbox.dialects import DIALECTS
+from flowiq_source.state import TenantState
+from flowiq_source.walk import Cursor
 from tests.conftest import Warehouse
 
 JANUARY = datetime(2026, 1, 1, tzinfo=timezone.utc)
@@ -349,8 +351,10 @@ def test_a_message_from_the_future_hides_nothing(
     warehouse.sync(sandbox)
     assert message_requests(sandbox) == 1
     assert warehouse.one("SELECT count(*) FROM flowiq.messages") == 152
-    [[newest, *_]] = cursors(warehouse).values()
-    assert newest <= datetime.now(timezone.utc).timestamp() * 1e6
+    [cursor] = cursors(warehouse).values()
+    assert cursor
+    assert cursor.newest
+    assert cursor.newest <= datetime.now(timezone.utc)
 
 
 def show_future(sandbox: Sandbox, contact: Contact, at: datetime) -> None:
@@ -359,11 +363,11 @@ def show_future(sandbox: Sandbox, contact: Contact, at: datetime) -> None:
     sandbox.world.now = at
 
 
-def cursors(warehouse: Warehouse) -> dict[str, list[int]]:
+def cursors(warehouse: Warehouse) -> dict[str, Cursor | None]:
     """The cursors of the sandbox's tenant, by contact."""
-    state: dict[str, Any] = warehouse.pipeline.state["sources"]["flowiq"]["resources"]["messages"]
-    found: dict[str, list[int]] = state["tenants"]["sandbox"]["cursors"]
-    return found
+    resources: dict[str, Any] = warehouse.pipeline.state["sources"]["flowiq"]["resources"]
+    state = TenantState.of(resources["messages"], "sandbox")
+    return {contact_id: state.cursor(contact_id) for contact_id in state.contact_ids()}
 
 
 @pytest.mark.parametrize("dialect", MESSAGE_DIALECTS)
