@@ -11,12 +11,12 @@ import pyarrow as pa
 import tenacity
 from dlt.common.runtime import signals
 from dlt.destinations.exceptions import DatabaseException
-from dlt.destinations.job_client_impl import SqlJobClientBase
 from dlt.extract import DltSource
 from dlt.pipeline.helpers import retry_schema_update
 
 from flowiq_source.interrupted import rewind_interrupted_loads
 from flowiq_source.lock import sole_sync
+from flowiq_source.old_states import delete_old_states
 from flowiq_source.resources import Package
 from flowiq_source.views import create_current_messages, delete_gone_messages
 
@@ -190,35 +190,9 @@ def _load_package(
     _sharing(lambda: pipeline.load(raise_on_failed_jobs=True))
     if wanted != tables:
         _sharing(lambda: create_current_messages(pipeline))
-    _sharing(lambda: _delete_old_states(pipeline))
+    delete_old_states(pipeline)
     signals.raise_if_signalled()
     return rows, wanted
-
-
-def _delete_old_states(pipeline: dlt.Pipeline) -> None:
-    """Leave only the newest state in the destination; no other one is ever read.
-
-    dlt adds the cursors of all conversations to its table with every package, and DuckDB writes
-    the whole of it again at every checkpoint: that takes time and memory.
-    """
-    client, schema = pipeline.destination_client(), pipeline.default_schema
-    if not isinstance(client, SqlJobClientBase):
-        return
-    with client.sql_client as sql:
-        states, loads = map(
-            sql.make_qualified_table_name, (schema.state_table_name, schema.loads_table_name)
-        )
-        load, name, load_id, status = map(
-            sql.escape_column_name, ("_dlt_load_id", "pipeline_name", "load_id", "status")
-        )
-        newest = (
-            f"SELECT max(s.{load}) FROM {states} s JOIN {loads} l ON l.{load_id} = s.{load} "  # noqa: S608
-            f"WHERE s.{name} = %s AND l.{status} = 0"
-        )
-        with sql.execute_query(newest, pipeline.pipeline_name) as found:
-            [[loaded]] = found.fetchall()
-        old = f"DELETE FROM {states} WHERE {name} = %s AND {load} < %s"  # noqa: S608
-        sql.execute_sql(old, pipeline.pipeline_name, loaded)
 
 
 def _sharing(step: Callable[[], object]) -> None:

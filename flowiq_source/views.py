@@ -3,12 +3,14 @@
 A message is gone when `synced_at` is older than its conversation's `rescanned_at`.
 """
 
+from typing import Any
+
 import dlt
-from dlt.common.destination.exceptions import SqlClientNotAvailable
 from dlt.destinations.exceptions import DatabaseException
+from dlt.destinations.job_client_impl import SqlJobClientBase
 from dlt.destinations.sql_client import SqlClientBase
 
-Client = SqlClientBase[object]
+Client = SqlClientBase[Any]
 
 
 def create_current_messages(pipeline: dlt.Pipeline) -> None:
@@ -18,11 +20,11 @@ def create_current_messages(pipeline: dlt.Pipeline) -> None:
     """
     if not {"messages", "conversations"} <= set(pipeline.default_schema.tables):
         return
-    try:
-        client = pipeline.sql_client()
-    except SqlClientNotAvailable:
+    # What dlt calls SQL on files is a DuckDB of its own, where the view would not last.
+    destination = pipeline.destination_client()
+    if not isinstance(destination, SqlJobClientBase):
         return
-    with client:
+    with destination.sql_client as client:
         view = client.make_qualified_table_name("current_messages")
         messages = client.make_qualified_table_name("messages")
         select = f"SELECT m.* FROM {messages} m WHERE NOT {_gone(client)}"  # noqa: S608

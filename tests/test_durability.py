@@ -3,8 +3,11 @@
 import shutil
 from collections import Counter
 from datetime import datetime, timedelta, timezone
+from typing import Any
 
 import pytest
+from dlt.destinations.exceptions import DatabaseTerminalException
+from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 
 from flowiq_source import sync
 from flowiq_source.sandbox import Contact, Reply, Sandbox, reply_json
@@ -61,6 +64,28 @@ def test_the_destination_keeps_only_the_newest_state(
         assert warehouse.query(states) == [("another", 1), ("warehouse", 1)]
     shutil.rmtree(warehouse.folder / "pipelines")
     assert warehouse.sync(sandbox).newer == 0
+
+
+def test_a_destination_that_keeps_its_old_states_is_loaded_all_the_same(
+    warehouse: Warehouse,
+    sandbox: Sandbox,
+    crowd: list[Contact],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Not every one can delete; the log says so."""
+    execute_sql = DuckDbSqlClient.execute_sql
+
+    def refuse_to_delete(self: DuckDbSqlClient, sql: str, *values: Any) -> Any:
+        if sql.startswith("DELETE") and "_dlt_pipeline_state" in sql:
+            raise DatabaseTerminalException(NotImplementedError(sql))
+        return execute_sql(self, sql, *values)
+
+    monkeypatch.setattr(DuckDbSqlClient, "execute_sql", refuse_to_delete)
+    warehouse.sync(sandbox, package=4)
+    assert warehouse.one("SELECT count(*) FROM flowiq._dlt_pipeline_state") == 3
+    assert loaded(warehouse) == expected(sandbox)
+    assert caplog.text.count("dlt's old states stay where they are: DatabaseTerminal") == 3
 
 
 def test_a_run_that_breaks_off_continues_where_it_was(

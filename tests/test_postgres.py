@@ -104,6 +104,9 @@ def test_two_tenants_load_into_one_dataset_at_the_same_time(tmp_path: Path, data
     assert counts(tmp_path, dataset) == [
         (tenant, total, total) for tenant, total in zip(("one", "two"), totals, strict=True)
     ]
+    with warehouse(tmp_path, dataset).sql_client() as client:
+        # The newest of each.
+        assert client.execute_sql("SELECT count(*) FROM _dlt_pipeline_state") == [(2,)]
 
 
 def start(api: Sandbox, folder: Path, dataset: str) -> "subprocess.Popen[str]":

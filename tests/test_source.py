@@ -151,6 +151,27 @@ def test_it_runs_as_any_dlt_source(
         assert loaded(warehouse) == expected(sandbox)
 
 
+def test_files_are_a_destination_too(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact, tmp_path: Path
+) -> None:
+    """Without a view, and with appended rows, as dlt has it there; the cursors are kept."""
+    write(sandbox, alice, 3)
+
+    def sync_to_files() -> int | None:
+        lake = dlt.pipeline(
+            "lake",
+            pipelines_dir=str(tmp_path / "pipelines"),
+            destination=dlt.destinations.filesystem((tmp_path / "lake").as_uri()),
+            dataset_name="flowiq",
+        )
+        return sync(lake, warehouse.source(sandbox)).newer
+
+    assert (sync_to_files(), sync_to_files()) == (3, 0)
+    files = tmp_path / "lake" / "flowiq" / "messages" / "*.parquet"
+    found = warehouse.query(f"SELECT content FROM read_parquet('{files}') ORDER BY 1")
+    assert found == [("message 0",), ("message 1",), ("message 2",)]
+
+
 @pytest.mark.parametrize(
     ("name", "messages_asked"),
     [("contacts", 0), ("messages", 2), ("conversations", 2), ("rejected_rows", 0)],
