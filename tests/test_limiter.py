@@ -5,7 +5,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from random import Random
 
 import pytest
@@ -59,18 +59,12 @@ class Account:
         limiter = RateLimiter(per_minute, share, self.clock)
         return FlowiqClient(settings, sleep=self.clock.wait, limiter=limiter)
 
-    def limited_by(self, limit: "RateLimit | FixedWindow", others: float = 0.0) -> None:
-        """Have the API keep this limit; other programs send so many requests a minute."""
-        take, owed = limit.take, 0.0
+    def limited_by(self, limit: "RateLimit | FixedWindow") -> None:
+        """Have the API keep this limit."""
+        take = limit.take
 
         def watched() -> tuple[bool, dict[str, str]]:
-            nonlocal owed
-            before = self.clock.time_s
             self.clock.sleep(LATENCY_S)
-            owed += others * (self.clock.time_s - before) / 60
-            while owed >= 1:
-                take()
-                owed -= 1
             allowed, headers = take()
             self.refused += not allowed
             self.least_left = min(self.least_left, int(headers["X-RateLimit-Remaining"]))
@@ -148,44 +142,85 @@ def test_a_lower_limit_than_expected_is_taken_over(account: Account) -> None:
     assert 0.97 <= count / (30 + 20 * MINUTES) <= 1
 
 
+@dataclass
+class InFlight:
+    """Many tasks that use the account at once, without HTTP: on the clock, in no time."""
+
+    latency_s: float
+    in_order: bool = True
+    clock: Clock = field(default_factory=Clock)
+    lefts: list[int] = field(default_factory=list)
+    refused: int = 0
+    by_others: int = 0
+
+    def __post_init__(self) -> None:
+        self.random = Random(1)
+        self.limit = RateLimit(clock=lambda: self.clock.time_s)
+        self.limiter = RateLimiter(100, clock=self.clock)
+
+    def run(self, minutes: float, others_per_minute: float = 0.0) -> None:
+        """A first request that has to connect before, and then as many as may be in flight."""
+        self._simulate([self._ask(self.clock.time_s, self.latency_s / 2 + 0.1)])
+        end = self.clock.time_s + minutes * 60
+        tasks = [self._ask(end, self.latency_s / 2) for _ in range(IN_FLIGHT)]
+        if others_per_minute:
+            tasks.append(self._use(end, others_per_minute))
+        self._simulate(tasks)
+
+    async def _ask(self, until: float, way_s: float) -> None:
+        while True:
+            number = await self.limiter.acquire(sleep)
+            await self._travel(way_s)
+            allowed, headers = self.limit.take()
+            self.refused += not allowed
+            self.lefts.append(int(headers["X-RateLimit-Remaining"]))
+            headers["Date"] = _http_date(self.clock.time_s)
+            await self._travel(way_s)
+            self.limiter.note(number, {name.lower(): value for name, value in headers.items()})
+            if self.clock.time_s >= until:
+                break
+
+    async def _travel(self, way_s: float) -> None:
+        await sleep(way_s if self.in_order else self.random.uniform(0, 2 * way_s))
+
+    async def _use(self, until: float, per_minute: float) -> None:
+        while self.clock.time_s < until:
+            await sleep(60 / per_minute * self.random.uniform(0.5, 1.5))
+            self.by_others += self.limit.take()[0]
+
+    def _simulate(self, tasks: list[Task[None]]) -> None:
+        asleep = [(self.clock.time_s, number) for number in range(len(tasks))]
+        while asleep:
+            self.clock.time_s, number = heapq.heappop(asleep)
+            with suppress(StopIteration):
+                heapq.heappush(asleep, (self.clock.time_s + tasks[number].send(None), number))
+
+
 @pytest.mark.parametrize("latency_s", [0.001, 0.1, 1.0])
 @pytest.mark.parametrize("in_order", [True, False])
 def test_with_many_in_flight_the_limit_is_used_up_too(latency_s: float, in_order: bool) -> None:
-    """And the last request is never sent: with none left, the API asks to wait for a minute."""
-    clock, random = Clock(), Random(1)
-    limit = RateLimit(clock=lambda: clock.time_s)
-    limiter, lefts = RateLimiter(100, clock=clock), list[int]()
+    """And the last request is never sent: with none left, the API asks to wait for a minute.
 
-    async def way(way_s: float) -> None:
-        await sleep(way_s if in_order else random.uniform(0, way_s))
-
-    async def ask(until: float, way_s: float = latency_s / 2) -> None:
-        while True:
-            number = await limiter.acquire(sleep)
-            await way(way_s)
-            allowed, headers = limit.take()
-            assert allowed
-            lefts.append(int(headers["X-RateLimit-Remaining"]))
-            await way(way_s)
-            limiter.note(number, {name.lower(): value for name, value in headers.items()})
-            if clock.time_s >= until:
-                break
-
-    end = clock.time_s + MINUTES * 60
-    # The first has to connect before: so the API's bucket begins to fill later than ours.
-    _simulate(clock, [ask(clock.time_s, latency_s / 2 + 0.1)])
-    _simulate(clock, [ask(end) for _ in range(IN_FLIGHT)])
-    assert min(lefts) >= 1
-    assert 0.97 <= (len(lefts) - IN_FLIGHT) / (150 + 100 * MINUTES) <= 1
+    Its bucket begins to fill later than ours, by as long as the first request took.
+    """
+    account = InFlight(latency_s, in_order)
+    account.run(MINUTES)
+    assert (account.refused, min(account.lefts) >= 1) == (0, True)
+    assert 0.97 <= (len(account.lefts) - IN_FLIGHT) / (150 + 100 * MINUTES) <= 1
 
 
-def _simulate(clock: Clock, tasks: list[Task[None]]) -> None:
-    """Run tasks that only sleep, on the clock."""
-    asleep = [(clock.time_s, number) for number in range(len(tasks))]
-    while asleep:
-        clock.time_s, number = heapq.heappop(asleep)
-        with suppress(StopIteration):
-            heapq.heappush(asleep, (clock.time_s + tasks[number].send(None), number))
+@pytest.mark.parametrize("latency_s", [0.1, 1.0])
+@pytest.mark.parametrize("per_minute", [30, 60])
+def test_another_program_that_uses_the_account_is_made_room_for(
+    per_minute: float, latency_s: float
+) -> None:
+    """Both together use it up; now and then one of them comes an instant too late."""
+    account = InFlight(latency_s, in_order=False)
+    account.run(MINUTES, others_per_minute=per_minute)
+    assert account.refused <= 3
+    assert account.by_others >= 0.95 * per_minute * MINUTES
+    used = len(account.lefts) - account.refused + account.by_others
+    assert 0.97 <= used / (150 + 100 * MINUTES) <= 1.02
 
 
 def test_threads_share_the_limit(sandbox: Sandbox) -> None:
