@@ -239,6 +239,8 @@ class Package:
             self.counts["wasted"] += event.meter.wasted
             self.counts["planned"] += 1
         else:
+            # One that the API no longer lists costs no request, and hardly any room.
+            self._taken += event.meter.requests > 0
             self._rows += event.reading.rows
             self.counts["wasted"] += event.wasted
             self.counts[event.reading.status] += 1
@@ -247,11 +249,10 @@ class Package:
                 self.counts["saved"] += event.saved
 
     def is_full(self, of: int) -> bool:
-        """Count one conversation, of so many in the run, in; whether no other goes in.
+        """Whether no other conversation goes in, of so many in the run.
 
         Twenty packages are enough: with each the state of all conversations is written.
         """
-        self._taken += 1
         minutes = (time.monotonic() - self._began_s) / 60
         return (
             (self.conversations is not None and self._taken >= max(self.conversations, of // 20))
