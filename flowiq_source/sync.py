@@ -14,7 +14,7 @@ from dlt.destinations.exceptions import DatabaseException
 from dlt.extract import DltSource
 from dlt.pipeline.helpers import retry_schema_update
 
-from flowiq_source.interrupted import rewind_interrupted_loads
+from flowiq_source.interrupted import drop_working_folder, repair_working_folder
 from flowiq_source.lock import sole_sync
 from flowiq_source.old_states import delete_old_states
 from flowiq_source.resources import Package
@@ -213,11 +213,11 @@ def _finish_pending(pipeline: dlt.Pipeline) -> None:
     dlt prefers the newer of the local and the destination's state. But a destination that was
     put back from a backup, or another dataset, must not get cursors of rows that it lacks.
     """
-    rewind_interrupted_loads(pipeline)
+    repair_working_folder(pipeline)
     while pipeline.has_pending_data:
         pipeline.run()
     if pipeline.config.restore_from_destination:
-        pipeline.drop()
+        drop_working_folder(pipeline)
         pipeline.sync_destination()
 
 

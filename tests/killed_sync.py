@@ -4,13 +4,15 @@ Arguments: pipelines folder, DuckDB file, sandbox URL, point, how often the poin
 """
 
 import os
+import shutil
 import signal
 import sys
 from collections.abc import Callable
+from types import ModuleType
 from typing import Any
 
 import dlt
-from dlt.common.storages import PackageStorage
+from dlt.common.storages import FileStorage, LoadStorage, PackageStorage
 from dlt.extract.extract import Extract
 from dlt.load.load import Load
 from dlt.normalize.normalize import Normalize
@@ -20,12 +22,20 @@ from flowiq_source import flowiq_source, sync
 
 REACTIONS = "messages__reactions"
 
-# Class, method, before or after it, and a word that the call's arguments must hold.
-POINTS: dict[str, tuple[type, str, str] | tuple[type, str, str, str]] = {
+Owner = type | ModuleType
+
+# Owner, function, before or after it, and a word that the call's arguments must hold.
+POINTS: dict[str, tuple[Owner, str, str] | tuple[Owner, str, str, str]] = {
     "before extract": (Pipeline, "extract", "before"),
     "as an extracted package is committed": (Extract, "commit_packages", "before"),
     "before normalize": (Pipeline, "normalize", "before"),
+    "as the load's folders are made": (FileStorage, "create_folder", "before", "normalized"),
     "in normalize": (Normalize, "spool_schema_files", "after"),
+    "when a package is both extracted and normalized": (
+        LoadStorage,
+        "commit_new_load_package",
+        "after",
+    ),
     "before the tables are made": (Pipeline, "sync_schema", "before"),
     "before load": (Pipeline, "load", "before"),
     "as a load begins": (Load, "start_new_jobs", "before"),
@@ -38,11 +48,32 @@ POINTS: dict[str, tuple[type, str, str] | tuple[type, str, str, str]] = {
     ),
     "when a job is done": (PackageStorage, "complete_job", "before", "conversations"),
     "before a package is complete": (Load, "complete_package", "before"),
+    "when a load is recorded": (LoadStorage, "complete_load_package", "before"),
+    "when a package is marked as loaded": (PackageStorage, "complete_loading_package", "after"),
     "between packages": (Pipeline, "load", "after"),
 }
+SECOND_SYNC: dict[str, tuple[Owner, str, str, str]] = {
+    "before the working folder is dropped": (shutil, "rmtree", "before", "warehouse"),
+    "as the working folder is dropped": (os, "rmdir", "before", "loaded"),
+}
+CHANGE = "change of a file"
+CHANGES = {"os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}
 
 
-def die_at(passes: int, owner: type, name: str, when: str, word: str = "") -> None:
+def die_at_change(passes: int) -> None:
+    """Have the process kill itself before it changes one file or folder too many."""
+    left = [passes]
+
+    def audit(event: str, args: tuple[Any, ...]) -> None:
+        if event in CHANGES or (event == "open" and args[2] & (os.O_WRONLY | os.O_RDWR)):
+            left[0] -= 1
+            if left[0] < 0:
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    sys.addaudithook(audit)
+
+
+def die_at(passes: int, owner: Owner, name: str, when: str, word: str = "") -> None:
     """Have the process kill itself when the method is called once too often."""
     method: Callable[..., Any] = getattr(owner, name)
     left = [passes]
@@ -62,8 +93,10 @@ def die_at(passes: int, owner: type, name: str, when: str, word: str = "") -> No
 def main() -> None:
     """Sync, and die where told."""
     folder, file, url, point, passes = sys.argv[1:]
-    if point:
-        die_at(int(passes), *POINTS[point])
+    if point == CHANGE:
+        die_at_change(int(passes))
+    elif point:
+        die_at(int(passes), *(POINTS | SECOND_SYNC)[point])
     pipeline = dlt.pipeline(
         "warehouse",
         pipelines_dir=folder,

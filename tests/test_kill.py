@@ -1,6 +1,7 @@
 """SIGKILL at any point of a run; the next run leaves what the API shows, nothing twice."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -13,9 +14,10 @@ import pytest
 
 from flowiq_source.sandbox import Reply, Sandbox
 from tests.conftest import Warehouse
-from tests.killed_sync import POINTS
+from tests.killed_sync import CHANGE, POINTS, SECOND_SYNC
 from tests.test_incremental import expected, loaded, write
 
+KILLS = int(os.environ.get("KILLS", "3"))
 SCRIPT = Path(__file__).with_name("killed_sync.py")
 
 
@@ -28,6 +30,13 @@ def busy(sandbox: Sandbox) -> Sandbox:
         )
         sandbox.world.contacts[n].messages[0].reactions = [{"emoji": "👍", "sender": "1"}]
     return sandbox
+
+
+def write_to_all(sandbox: Sandbox) -> None:
+    """A new message in every conversation."""
+    sandbox.world.advance(timedelta(minutes=5))
+    for contact in sandbox.world.contacts:
+        sandbox.world.add_message(contact, content="new")
 
 
 def start(
@@ -49,14 +58,15 @@ def assert_next_run_equals_the_api(warehouse: Warehouse, sandbox: Sandbox) -> No
     """Row for row, child row for child row."""
     assert warehouse.sync(sandbox, package=4).complete
     assert loaded(warehouse) == expected(sandbox)
-    assert (
-        warehouse.query(
-            "SELECT id FROM flowiq.messages GROUP BY tenant_id, id HAVING count(*) > 1 "
-            "UNION ALL SELECT id FROM flowiq.contacts GROUP BY tenant_id, id HAVING count(*) > 1 "
-            "UNION ALL SELECT contact_id FROM flowiq.conversations GROUP BY ALL HAVING count(*) > 1"
-        )
-        == []
-    )
+    keys = {
+        "messages": "tenant_id, id",
+        "contacts": "tenant_id, id",
+        "conversations": "tenant_id, contact_id",
+        "_dlt_loads": "load_id",
+    }
+    for table, key in keys.items():
+        twice = f"SELECT {key} FROM flowiq.{table} GROUP BY {key} HAVING count(*) > 1"
+        assert warehouse.query(twice) == []
     contacts = len(sandbox.world.contacts)
     assert warehouse.one("SELECT count(*) FROM flowiq.contacts") == contacts
     assert warehouse.one("SELECT count(*) FROM flowiq.contacts__tags") == contacts
@@ -81,6 +91,31 @@ def test_a_kill_at_a_named_point_loses_and_doubles_nothing(
     if lost_folder:
         warehouse.pipeline.drop()
     assert_next_run_equals_the_api(warehouse, busy)
+
+
+@pytest.mark.parametrize("point", SECOND_SYNC)
+def test_a_kill_at_a_named_point_of_a_second_sync_loses_and_doubles_nothing(
+    warehouse: Warehouse, busy: Sandbox, point: str
+) -> None:
+    """Where there is a working folder from the first."""
+    warehouse.sync(busy)
+    write_to_all(busy)
+    assert start(warehouse, busy, point).wait() == -signal.SIGKILL
+    assert_next_run_equals_the_api(warehouse, busy)
+
+
+def test_a_kill_before_any_change_of_a_file_loses_and_doubles_nothing(
+    tmp_path: Path, busy: Sandbox
+) -> None:
+    """KILLS sets before how many; a second sync makes some 600, and 500 tries the first 500."""
+    synced = Warehouse(tmp_path / "synced")
+    synced.folder.mkdir()
+    synced.sync(busy, package=4)
+    write_to_all(busy)
+    for change in Random(7).sample(range(500), KILLS):
+        warehouse = Warehouse(shutil.copytree(synced.folder, tmp_path / f"change {change}"))
+        assert start(warehouse, busy, CHANGE, change).wait() == -signal.SIGKILL
+        assert_next_run_equals_the_api(warehouse, busy)
 
 
 @pytest.mark.parametrize("request_number", [1, 2, 5, 8])
@@ -109,7 +144,7 @@ def test_kills_at_random_moments_lose_and_double_nothing(
     start(warehouse, busy).wait()
     whole_s = time.monotonic() - began
     random = Random(7)
-    for n in range(int(os.environ.get("KILLS", "3"))):
+    for n in range(KILLS):
         busy.world.advance(timedelta(minutes=5))
         busy.world.add_message(busy.world.contacts[n % 9], content=f"message {n}")
         process = start(warehouse, busy)

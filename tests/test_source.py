@@ -6,6 +6,7 @@ from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import dlt
 import pytest
@@ -13,11 +14,12 @@ from dlt.common.configuration.container import Container
 from dlt.common.pipeline import LoadInfo
 from dlt.extract import DltSource
 from dlt.extract.incremental.context import TimeIntervalContext
+from dlt.load.load import Load
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from flowiq_source import FlowiqError, flowiq_source, sync
 from flowiq_source.sandbox import Contact, Reply, Sandbox, reply_json
-from tests.conftest import Warehouse
+from tests.conftest import Rows, Warehouse
 from tests.test_incremental import (
     DAY,
     HOUR,
@@ -151,25 +153,48 @@ def test_it_runs_as_any_dlt_source(
         assert loaded(warehouse) == expected(sandbox)
 
 
+@pytest.fixture
+def lake(tmp_path: Path) -> dlt.Pipeline:
+    """A pipeline into files."""
+    return dlt.pipeline(
+        "lake",
+        pipelines_dir=str(tmp_path / "pipelines"),
+        destination=dlt.destinations.filesystem((tmp_path / "lake").as_uri()),
+        dataset_name="flowiq",
+    )
+
+
+def in_files(warehouse: Warehouse, folder: Path) -> Rows:
+    """What the messages in the lake say."""
+    files = folder / "lake" / "flowiq" / "messages" / "*.parquet"
+    return warehouse.query(f"SELECT content FROM read_parquet('{files}') ORDER BY 1")
+
+
 def test_files_are_a_destination_too(
-    warehouse: Warehouse, sandbox: Sandbox, alice: Contact, tmp_path: Path
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact, lake: dlt.Pipeline, tmp_path: Path
 ) -> None:
     """Without a view, and with appended rows, as dlt has it there; the cursors are kept."""
     write(sandbox, alice, 3)
+    assert [sync(lake, warehouse.source(sandbox)).newer for _ in range(2)] == [3, 0]
+    assert in_files(warehouse, tmp_path) == [("message 0",), ("message 1",), ("message 2",)]
 
-    def sync_to_files() -> int | None:
-        lake = dlt.pipeline(
-            "lake",
-            pipelines_dir=str(tmp_path / "pipelines"),
-            destination=dlt.destinations.filesystem((tmp_path / "lake").as_uri()),
-            dataset_name="flowiq",
-        )
-        return sync(lake, warehouse.source(sandbox)).newer
 
-    assert (sync_to_files(), sync_to_files()) == (3, 0)
-    files = tmp_path / "lake" / "flowiq" / "messages" / "*.parquet"
-    found = warehouse.query(f"SELECT content FROM read_parquet('{files}') ORDER BY 1")
-    assert found == [("message 0",), ("message 1",), ("message 2",)]
+def test_files_of_a_load_that_broke_off_are_written_once(
+    warehouse: Warehouse,
+    sandbox: Sandbox,
+    alice: Contact,
+    lake: dlt.Pipeline,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Though nothing can be deleted there before the load begins again."""
+    write(sandbox, alice, 2)
+    with monkeypatch.context() as broken:
+        broken.setattr(Load, "complete_package", Mock(side_effect=OSError("disk is full")))
+        with pytest.raises(PipelineStepFailed, match="disk is full"):
+            sync(lake, warehouse.source(sandbox))
+    assert sync(lake, warehouse.source(sandbox)).newer == 0
+    assert in_files(warehouse, tmp_path) == [("message 0",), ("message 1",)]
 
 
 @pytest.mark.parametrize(
