@@ -211,14 +211,21 @@ def _finish_pending(pipeline: dlt.Pipeline) -> None:
     """Load what an earlier run left behind, then take the state that the destination has.
 
     dlt prefers the newer of the local and the destination's state. But a destination that was
-    put back from a backup, or another dataset, must not get cursors of rows that it lacks.
+    put back from a backup, or another dataset, must not get cursors of rows that it lacks. Where
+    there is no dataset, nothing is loaded: dlt itself would throw the packages away, in steps.
     """
     repair_working_folder(pipeline)
-    while pipeline.has_pending_data:
+    restored = pipeline.config.restore_from_destination
+    while pipeline.has_pending_data and not (restored and _is_dataset_missing(pipeline)):
         pipeline.run()
-    if pipeline.config.restore_from_destination:
+    if restored:
         drop_working_folder(pipeline)
         pipeline.sync_destination()
+
+
+def _is_dataset_missing(pipeline: dlt.Pipeline) -> bool:
+    with pipeline.destination_client() as client:
+        return not client.is_storage_initialized()
 
 
 def _is_duckdb(pipeline: dlt.Pipeline) -> bool:

@@ -52,9 +52,10 @@ POINTS: dict[str, tuple[Owner, str, str] | tuple[Owner, str, str, str]] = {
     "when a package is marked as loaded": (PackageStorage, "complete_loading_package", "after"),
     "between packages": (Pipeline, "load", "after"),
 }
-SECOND_SYNC: dict[str, tuple[Owner, str, str, str]] = {
+DROPPING: dict[str, tuple[Owner, str, str, str]] = {
     "before the working folder is dropped": (shutil, "rmtree", "before", "warehouse"),
     "as the working folder is dropped": (os, "rmdir", "before", "loaded"),
+    "when its schemas are deleted": (os, "rmdir", "after", "schemas"),
 }
 CHANGE = "change of a file"
 CHANGES = {"os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}
@@ -96,7 +97,7 @@ def main() -> None:
     if point == CHANGE:
         die_at_change(int(passes))
     elif point:
-        die_at(int(passes), *(POINTS | SECOND_SYNC)[point])
+        die_at(int(passes), *(POINTS | DROPPING)[point])
     pipeline = dlt.pipeline(
         "warehouse",
         pipelines_dir=folder,

@@ -14,7 +14,7 @@ import pytest
 
 from flowiq_source.sandbox import Reply, Sandbox
 from tests.conftest import Warehouse
-from tests.killed_sync import CHANGE, POINTS, SECOND_SYNC
+from tests.killed_sync import CHANGE, DROPPING, POINTS
 from tests.test_incremental import expected, loaded, write
 
 KILLS = int(os.environ.get("KILLS", "3"))
@@ -93,12 +93,13 @@ def test_a_kill_at_a_named_point_loses_and_doubles_nothing(
     assert_next_run_equals_the_api(warehouse, busy)
 
 
-@pytest.mark.parametrize("point", SECOND_SYNC)
-def test_a_kill_at_a_named_point_of_a_second_sync_loses_and_doubles_nothing(
-    warehouse: Warehouse, busy: Sandbox, point: str
+@pytest.mark.parametrize("point", DROPPING)
+@pytest.mark.parametrize("first", ["", "before the tables are made"])
+def test_a_kill_while_the_working_folder_is_dropped_loses_and_doubles_nothing(
+    warehouse: Warehouse, busy: Sandbox, first: str, point: str
 ) -> None:
-    """Where there is a working folder from the first."""
-    warehouse.sync(busy)
+    """By a second sync, whether the first has ended or left a package for a new warehouse."""
+    start(warehouse, busy, first).wait()
     write_to_all(busy)
     assert start(warehouse, busy, point).wait() == -signal.SIGKILL
     assert_next_run_equals_the_api(warehouse, busy)
