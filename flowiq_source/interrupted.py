@@ -16,6 +16,7 @@ from pathlib import Path
 
 import dlt
 from dlt.common.storages import (
+    FileStorage,
     LoadStorage,
     LoadStorageConfiguration,
     NormalizeStorage,
@@ -35,7 +36,8 @@ def repair_working_folder(pipeline: dlt.Pipeline) -> None:
     for load_id in load.list_normalized_packages():
         extracted.delete_package(load_id, not_exists_ok=True)
         package = load.get_load_package_info(load_id)
-        if (Path(package.package_path) / PackageStorage.APPLIED_SCHEMA_UPDATES_FILE_NAME).exists():
+        # A load begins with deleting this file, before it writes the one with what was applied.
+        if not (Path(package.package_path) / PackageStorage.SCHEMA_UPDATES_FILE_NAME).exists():
             _delete_appended(pipeline, package)
             _rewind(package)
 
@@ -100,6 +102,8 @@ def _rewind(package: LoadPackageInfo) -> None:
     for note in (folder / PackageStorage.PENDING_TRANSITIONS_FOLDER).glob("*"):
         note.unlink()
     (folder / PackageStorage.PACKAGE_COMPLETED_FILE_NAME).unlink(missing_ok=True)
-    # Last, because it is what tells that a package was begun.
     applied = folder / PackageStorage.APPLIED_SCHEMA_UPDATES_FILE_NAME
+    if not applied.exists():
+        FileStorage.save_atomic(str(folder), applied.name, "{}")
+    # Last, because it is what tells that a package was begun.
     applied.rename(folder / PackageStorage.SCHEMA_UPDATES_FILE_NAME)

@@ -38,6 +38,12 @@ POINTS: dict[str, tuple[Owner, str, str] | tuple[Owner, str, str, str]] = {
     ),
     "before the tables are made": (Pipeline, "sync_schema", "before"),
     "before load": (Pipeline, "load", "before"),
+    "between dlt's two notes that a load begins": (
+        FileStorage,
+        "delete",
+        "after",
+        "schema_updates",
+    ),
     "as a load begins": (Load, "start_new_jobs", "before"),
     "when load jobs have started": (Load, "start_new_jobs", "after"),
     "when a job's rows are committed": (

@@ -93,6 +93,18 @@ def test_a_kill_at_a_named_point_loses_and_doubles_nothing(
     assert_next_run_equals_the_api(warehouse, busy)
 
 
+def test_a_load_that_is_killed_twice_loses_and_doubles_nothing(
+    warehouse: Warehouse, busy: Sandbox
+) -> None:
+    """First where neither of dlt's notes says that it has begun."""
+    for point in (
+        "between dlt's two notes that a load begins",
+        "when a package is marked as loaded",
+    ):
+        assert start(warehouse, busy, point).wait() == -signal.SIGKILL
+    assert_next_run_equals_the_api(warehouse, busy)
+
+
 @pytest.mark.parametrize("point", DROPPING)
 @pytest.mark.parametrize("first", ["", "before the tables are made"])
 def test_a_kill_while_the_working_folder_is_dropped_loses_and_doubles_nothing(
