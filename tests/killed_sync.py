@@ -8,6 +8,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
@@ -58,6 +59,10 @@ POINTS: dict[str, tuple[Owner, str, str] | tuple[Owner, str, str, str]] = {
     "when a package is marked as loaded": (PackageStorage, "complete_loading_package", "after"),
     "between packages": (Pipeline, "load", "after"),
 }
+REWINDING: dict[str, tuple[Owner, str, str, str]] = {
+    "as a job is put back": (Path, "rename", "after", "_jobs"),
+    "before a load counts as not begun": (Path, "rename", "before", "applied_schema_updates"),
+}
 DROPPING: dict[str, tuple[Owner, str, str, str]] = {
     "before the working folder is dropped": (shutil, "rmtree", "before", "warehouse"),
     "as the working folder is dropped": (os, "rmdir", "before", "loaded"),
@@ -103,7 +108,7 @@ def main() -> None:
     if point == CHANGE:
         die_at_change(int(passes))
     elif point:
-        die_at(int(passes), *(POINTS | DROPPING)[point])
+        die_at(int(passes), *(POINTS | REWINDING | DROPPING)[point])
     pipeline = dlt.pipeline(
         "warehouse",
         pipelines_dir=folder,

@@ -1,5 +1,6 @@
 """SIGKILL at any point of a run; the next run leaves what the API shows, nothing twice."""
 
+import itertools
 import os
 import shutil
 import signal
@@ -14,7 +15,7 @@ import pytest
 
 from flowiq_source.sandbox import Reply, Sandbox
 from tests.conftest import Warehouse
-from tests.killed_sync import CHANGE, DROPPING, POINTS
+from tests.killed_sync import CHANGE, DROPPING, POINTS, REWINDING
 from tests.test_incremental import expected, loaded, write
 
 KILLS = int(os.environ.get("KILLS", "3"))
@@ -93,14 +94,18 @@ def test_a_kill_at_a_named_point_loses_and_doubles_nothing(
     assert_next_run_equals_the_api(warehouse, busy)
 
 
+@pytest.mark.parametrize(
+    ("first", "second"),
+    [
+        ("between dlt's two notes that a load begins", "when a package is marked as loaded"),
+        *itertools.product(("when a job is done", "when a package is marked as loaded"), REWINDING),
+    ],
+)
 def test_a_load_that_is_killed_twice_loses_and_doubles_nothing(
-    warehouse: Warehouse, busy: Sandbox
+    warehouse: Warehouse, busy: Sandbox, first: str, second: str
 ) -> None:
-    """First where neither of dlt's notes says that it has begun."""
-    for point in (
-        "between dlt's two notes that a load begins",
-        "when a package is marked as loaded",
-    ):
+    """Where neither of dlt's notes says that it has begun, and while it is put back."""
+    for point in (first, second):
         assert start(warehouse, busy, point).wait() == -signal.SIGKILL
     assert_next_run_equals_the_api(warehouse, busy)
 
