@@ -22,8 +22,8 @@ from dlt.common.versioned_state import (
     json_encode_state,
 )
 
-from flowiq_source.state import TenantState
-from flowiq_source.walk import Cursor
+from flowiq_source.loading.state import TenantState
+from flowiq_source.reading.walk import Cursor
 
 NOW = datetime(2025, 7, 1, 6, 30, tzinfo=timezone.utc)
 

@@ -13,7 +13,7 @@ source, its tables) and `sync.py`.
 
 from flowiq_source.errors import FlowiqError
 from flowiq_source.plan import Plan, plan
-from flowiq_source.resources import flowiq_source
+from flowiq_source.source import flowiq_source
 from flowiq_source.sync import Summary, sync
 from flowiq_source.verify import Verification, verify
 

@@ -6,15 +6,15 @@ from datetime import timedelta
 import dlt
 from dlt.common.configuration import with_config
 
-from flowiq_source.client import FlowiqClient, Meter
-from flowiq_source.in_flight import result_of
-from flowiq_source.lock import sole_sync
-from flowiq_source.reader import Conversation, Reader
-from flowiq_source.resources import LOOKBACK_DAYS
-from flowiq_source.rows import contact_row
-from flowiq_source.schedule import Rules, make_schedule
+from flowiq_source.api.client import FlowiqClient, Meter
+from flowiq_source.api.in_flight import result_of
+from flowiq_source.loading.lock import sole_sync
+from flowiq_source.loading.state import TenantState
+from flowiq_source.reading.reader import Conversation, Reader
+from flowiq_source.reading.schedule import Rules, make_schedule
+from flowiq_source.rows.convert import contact_row
 from flowiq_source.settings import PRODUCTION_URL, REQUESTS_PER_MINUTE, Settings, pages_of
-from flowiq_source.state import TenantState
+from flowiq_source.source import LOOKBACK_DAYS
 
 
 @dataclass(frozen=True)

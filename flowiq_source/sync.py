@@ -14,11 +14,11 @@ from dlt.destinations.exceptions import DatabaseException
 from dlt.extract import DltSource
 from dlt.pipeline.helpers import retry_schema_update
 
-from flowiq_source.interrupted import drop_working_folder, repair_working_folder
-from flowiq_source.lock import sole_sync
-from flowiq_source.old_states import delete_old_states
-from flowiq_source.resources import Package
-from flowiq_source.views import create_current_messages, delete_gone_messages
+from flowiq_source.loading.interrupted import drop_working_folder, repair_working_folder
+from flowiq_source.loading.lock import sole_sync
+from flowiq_source.loading.old_states import delete_old_states
+from flowiq_source.loading.views import create_current_messages, delete_gone_messages
+from flowiq_source.source import Package
 
 
 @dataclass

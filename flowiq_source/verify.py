@@ -7,12 +7,12 @@ from typing import NamedTuple
 import dlt
 from dlt.common.configuration import with_config
 
-from flowiq_source.client import FlowiqClient, Meter
+from flowiq_source.api.client import FlowiqClient, Meter
+from flowiq_source.api.in_flight import result_of
 from flowiq_source.errors import NotFound
-from flowiq_source.in_flight import result_of
-from flowiq_source.reader import conversation_params
+from flowiq_source.loading.state import TenantState
+from flowiq_source.reading.reader import conversation_params
 from flowiq_source.settings import PRODUCTION_URL, REQUESTS_PER_MINUTE, Settings
-from flowiq_source.state import TenantState
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,5 @@
 """The pipeline script and the demo as a person runs them: output, exit status, secrecy."""
 
-import os
 import re
 import signal
 import subprocess
@@ -15,42 +14,9 @@ import duckdb
 import pytest
 
 from flowiq_source.sandbox import Contact, Reply, Sandbox, World, reply_json
-from tests.conftest import Warehouse
-from tests.test_incremental import expected, loaded, message_requests, write
-
-ROOT = Path(__file__).parent.parent
-Run = Callable[..., subprocess.CompletedProcess[str]]
-
-
-@pytest.fixture
-def environment(sandbox: Sandbox, tmp_path: Path) -> dict[str, str]:
-    """What makes a script load the sandbox."""
-    return os.environ | {
-        "SOURCES__FLOWIQ__BASE_URL": sandbox.url,
-        "SOURCES__FLOWIQ__BEARER_TOKEN": sandbox.token,
-        "SOURCES__FLOWIQ__TENANT_ID": sandbox.tenant,
-        "RUNTIME__DLTHUB_TELEMETRY": "false",
-        "DLT_DATA_DIR": str(tmp_path / "dlt"),
-    }
-
-
-@pytest.fixture
-def run(environment: dict[str, str], tmp_path: Path) -> Run:
-    """Run the pipeline script in an empty folder, configured for the sandbox."""
-
-    def run(
-        *arguments: str, script: str = "flowiq_pipeline.py", **settings: str
-    ) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, ROOT / "pipelines" / script, *arguments],
-            env={name: value for name, value in (environment | settings).items() if value},
-            capture_output=True,
-            text=True,
-            check=False,
-            cwd=tmp_path,
-        )
-
-    return run
+from tests.support.history import expected, loaded, message_requests, write
+from tests.support.script import ROOT, Run
+from tests.support.warehouse import Warehouse
 
 
 def test_one_command_loads_everything_and_says_so(

@@ -9,10 +9,10 @@ import pytest
 
 from flowiq_source import Verification, sync, verify
 from flowiq_source.errors import Busy
-from flowiq_source.lock import sole_sync
+from flowiq_source.loading.lock import sole_sync
 from flowiq_source.sandbox import Contact, Reply, Sandbox
-from tests.conftest import Warehouse
-from tests.test_incremental import DAY, expected, loaded, message_requests, write
+from tests.support.history import DAY, expected, loaded, message_requests, write
+from tests.support.warehouse import Warehouse
 
 
 @pytest.fixture

@@ -19,17 +19,18 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from flowiq_source import FlowiqError, flowiq_source, sync
 from flowiq_source.sandbox import Contact, Reply, Sandbox, reply_json
-from tests.conftest import Rows, Warehouse
-from tests.test_incremental import (
+from tests.support.history import (
     DAY,
     HOUR,
     JANUARY,
+    answer_with,
     cursors,
     expected,
     loaded,
     message_requests,
     write,
 )
+from tests.support.warehouse import Rows, Warehouse
 
 TABLES = {
     "contacts": {
@@ -435,14 +436,6 @@ def test_a_row_with_bad_values_loads_and_the_values_are_kept_aside(
     assert ("messages", "12345", "reactions[1]", "7") in rejected
     assert len(rejected) == 4
     assert warehouse.one("SELECT count(*) FROM flowiq.messages") == 3
-
-
-def answer_with(sandbox: Sandbox, rows: list[Any]) -> None:
-    """Have the API answer every conversation with these rows."""
-    pagination = {"currentPage": 1, "totalPages": 1, "hasNextPage": False}
-    pagination |= {"totalMessages": len(rows)}
-    answer = reply_json(200, {"success": True, "messages": rows, "pagination": pagination})
-    sandbox.intercept = lambda params: answer if "contactId" in params else None
 
 
 def test_an_undocumented_field_may_change_its_type(

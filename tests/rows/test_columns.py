@@ -12,17 +12,17 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from flowiq_source import sync
-from flowiq_source.answers import ReadRows
-from flowiq_source.client import FlowiqClient
-from flowiq_source.columns import Digest, MappedPage, Origin, map_page, message_table, read_rows
-from flowiq_source.reader import Reader
-from flowiq_source.resources import resources
-from flowiq_source.rows import Misfit, parse_timestamp
+from flowiq_source.api.answers import ReadRows
+from flowiq_source.api.client import FlowiqClient
+from flowiq_source.reading.reader import Reader
+from flowiq_source.rows.arrow import Digest, MappedPage, Origin, map_page, message_table, read_rows
+from flowiq_source.rows.convert import Misfit, parse_timestamp
 from flowiq_source.sandbox import Contact, Sandbox, World
 from flowiq_source.sandbox.dialects import DIALECTS, message_json
 from flowiq_source.settings import Settings
-from tests.conftest import UNLIMITED, Warehouse
-from tests.test_source import answer_with
+from flowiq_source.source import resources
+from tests.support.history import answer_with
+from tests.support.warehouse import UNLIMITED, Warehouse
 
 ORIGIN = Origin("t", "c", "27820000001", datetime(2026, 5, 4, tzinfo=timezone.utc))
 

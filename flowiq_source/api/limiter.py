@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from pyrate_limiter import Duration, Rate, RateItem, StateBucket, TokenBucket
 from pyrate_limiter.clocks import AbstractClock, MonotonicClock
 
-from flowiq_source.answers import wait_asked
+from flowiq_source.api.answers import wait_asked
 from flowiq_source.settings import Settings
 
 BURST = 1.5

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 import pyarrow as pa
 
-from flowiq_source.rows import (
+from flowiq_source.rows.convert import (
     MESSAGE,
     OUR_COLUMNS,
     Mapped,

@@ -12,12 +12,12 @@ from typing import Any
 import pytest
 
 from flowiq_source import errors
-from flowiq_source.answers import Page
-from flowiq_source.client import FlowiqClient, Meter
-from flowiq_source.in_flight import result_of
+from flowiq_source.api.answers import Page
+from flowiq_source.api.client import FlowiqClient, Meter
+from flowiq_source.api.in_flight import result_of
 from flowiq_source.sandbox import Contact, RateLimit, Reply, Sandbox, reply_json
-from tests.conftest import UNLIMITED, Clock, Warehouse, impatient
-from tests.test_incremental import expected, loaded, write
+from tests.support.history import expected, loaded, write
+from tests.support.warehouse import UNLIMITED, Clock, Warehouse, impatient
 
 OK = {"currentPage": 1, "totalPages": 1, "totalContacts": 0, "hasNextPage": False}
 

@@ -14,12 +14,12 @@ from random import Random
 import pytest
 
 from flowiq_source.sandbox import Reply, Sandbox
-from tests.conftest import Warehouse
-from tests.killed_sync import CHANGE, DROPPING, POINTS, REWINDING
-from tests.test_incremental import expected, loaded, write
+from tests.support.history import expected, loaded, write
+from tests.support.killed_sync import CHANGE, DROPPING, POINTS, REWINDING
+from tests.support.warehouse import Warehouse
 
 KILLS = int(os.environ.get("KILLS", "3"))
-SCRIPT = Path(__file__).with_name("killed_sync.py")
+SCRIPT = Path(__file__).parents[1] / "support" / "killed_sync.py"
 
 
 @pytest.fixture
@@ -48,7 +48,7 @@ def start(
     arguments = [folder, str(warehouse.file), sandbox.url, point, str(passes)]
     environment = os.environ | {
         "RUNTIME__DLTHUB_TELEMETRY": "false",
-        "PYTHONPATH": str(SCRIPT.parents[1]),
+        "PYTHONPATH": str(SCRIPT.parents[2]),
     }
     return subprocess.Popen(
         [sys.executable, SCRIPT, *arguments], env=environment, stderr=subprocess.DEVNULL

@@ -10,10 +10,10 @@ from dlt.destinations.exceptions import DatabaseTerminalException
 from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 
 from flowiq_source import sync
+from flowiq_source.loading.state import TenantState
 from flowiq_source.sandbox import Contact, Reply, Sandbox, reply_json
-from flowiq_source.state import TenantState
-from tests.conftest import Warehouse
-from tests.test_incremental import DAY, expected, loaded, message_requests, write
+from tests.support.history import DAY, expected, loaded, message_requests, write
+from tests.support.warehouse import Warehouse
 
 
 @pytest.fixture

@@ -10,14 +10,14 @@ from random import Random
 
 import pytest
 
-from flowiq_source.answers import Page
-from flowiq_source.client import FlowiqClient, Meter
+from flowiq_source.api.answers import Page
+from flowiq_source.api.client import FlowiqClient, Meter
+from flowiq_source.api.in_flight import IN_FLIGHT, Task, as_completed, result_of, sleep
+from flowiq_source.api.limiter import RateLimiter, shared_limiter
 from flowiq_source.errors import ConfigurationError
-from flowiq_source.in_flight import IN_FLIGHT, Task, as_completed, result_of, sleep
-from flowiq_source.limiter import RateLimiter, shared_limiter
 from flowiq_source.sandbox import RateLimit, Sandbox
 from flowiq_source.settings import Settings
-from tests.conftest import Clock
+from tests.support.warehouse import Clock
 
 LATENCY_S = 0.05
 

@@ -12,10 +12,10 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 from typing import NamedTuple
 
-from flowiq_source.answers import Page, RawRow
-from flowiq_source.columns import Digest, MappedPage, from_microseconds, microseconds
+from flowiq_source.api.answers import Page, RawRow
 from flowiq_source.errors import ConfigurationError, FlowiqError, Inconsistent, NotFound
-from flowiq_source.rows import Mapped
+from flowiq_source.rows.arrow import Digest, MappedPage, from_microseconds, microseconds
+from flowiq_source.rows.convert import Mapped
 
 _NEVER = datetime.min.replace(tzinfo=timezone.utc)
 

@@ -14,8 +14,8 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from flowiq_source.columns import from_microseconds, microseconds
-from flowiq_source.walk import Cursor
+from flowiq_source.reading.walk import Cursor
+from flowiq_source.rows.arrow import from_microseconds, microseconds
 
 
 @dataclass(frozen=True)

@@ -8,13 +8,13 @@ import pytest
 
 from flowiq_source import plan
 from flowiq_source.errors import ConfigurationError
-from flowiq_source.reader import Conversation
+from flowiq_source.reading.reader import Conversation
+from flowiq_source.reading.schedule import Budget, Rules, make_schedule
+from flowiq_source.reading.walk import Cursor
 from flowiq_source.sandbox import Contact, Reply, Sandbox
-from flowiq_source.schedule import Budget, Rules, make_schedule
-from flowiq_source.walk import Cursor
-from tests.conftest import UNLIMITED, Warehouse
-from tests.test_incremental import DAY, HOUR, expected, loaded, write
-from tests.test_pipeline import Run, environment, run  # noqa: F401 - fixtures
+from tests.support.history import DAY, HOUR, expected, loaded, write
+from tests.support.script import Run
+from tests.support.warehouse import UNLIMITED, Warehouse
 
 NOW = datetime(2026, 6, 1, tzinfo=timezone.utc)
 WEEK = timedelta(days=7)
@@ -220,7 +220,7 @@ def test_a_conversation_that_is_missing_is_no_new_one(
     assert warehouse.sync(sandbox).requests == 1
 
 
-def test_the_command_line_plans(run: Run, sandbox: Sandbox, alice: Contact) -> None:  # noqa: F811
+def test_the_command_line_plans(run: Run, sandbox: Sandbox, alice: Contact) -> None:
     """And writes nothing."""
     write(sandbox, alice, 120)
     done = run("--plan")

@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from flowiq_source.rows import CONTACT, MESSAGE, contact_row, message_row
+from flowiq_source.rows.convert import CONTACT, MESSAGE, contact_row, message_row
 from flowiq_source.sandbox import Contact, Sandbox
-from tests.conftest import Warehouse
-from tests.test_source import answer_with
+from tests.support.history import answer_with
+from tests.support.warehouse import Warehouse
 
 CORPUS: list[dict[str, Any]] = json.loads(
     Path(__file__).with_name("hostile_rows.json").read_text(encoding="ascii")

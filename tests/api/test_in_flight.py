@@ -6,8 +6,8 @@ from concurrent.futures import CancelledError
 
 import pytest
 
+from flowiq_source.api.in_flight import IN_FLIGHT, ReadAhead, Task, as_completed, in_order, sleep
 from flowiq_source.errors import ServerError
-from flowiq_source.in_flight import IN_FLIGHT, ReadAhead, Task, as_completed, in_order, sleep
 
 
 async def number(value: int, after_s: float = 0.0) -> int:

@@ -12,11 +12,11 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flowiq_source.answers import Page
-from flowiq_source.columns import Origin, map_page, message_table, read_rows
+from flowiq_source.api.answers import Page
+from flowiq_source.api.in_flight import result_of
 from flowiq_source.errors import ServerError
-from flowiq_source.in_flight import result_of
-from flowiq_source.walk import Cursor, Task, lookback_start, read_conversation
+from flowiq_source.reading.walk import Cursor, Task, lookback_start, read_conversation
+from flowiq_source.rows.arrow import Origin, map_page, message_table, read_rows
 
 BEGIN = datetime(2026, 1, 1, tzinfo=timezone.utc)
 MINUTE = timedelta(minutes=1)

@@ -4,8 +4,8 @@ from datetime import datetime, timezone
 
 import pytest
 
-from flowiq_source.state import TenantState
-from flowiq_source.walk import Cursor
+from flowiq_source.loading.state import TenantState
+from flowiq_source.reading.walk import Cursor
 
 NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=timezone.utc)
 

@@ -10,14 +10,11 @@ from datetime import datetime, timedelta, timezone
 from functools import partial
 from typing import Any, NamedTuple
 
-from flowiq_source.answers import Page, ReadRows
-from flowiq_source.client import FlowiqClient, Meter, Params, logger
-from flowiq_source.columns import MappedPage, Origin, map_page, read_rows
+from flowiq_source.api.answers import Page, ReadRows
+from flowiq_source.api.client import FlowiqClient, Meter, Params, logger
+from flowiq_source.api.in_flight import in_order
 from flowiq_source.errors import NotFound
-from flowiq_source.in_flight import in_order
-from flowiq_source.rows import Mapped, Row, contact_number, contact_row, rejected_rows
-from flowiq_source.settings import pages_of
-from flowiq_source.walk import (
+from flowiq_source.reading.walk import (
     MAX_PASSES,
     Cursor,
     Reading,
@@ -28,6 +25,9 @@ from flowiq_source.walk import (
     note_missing,
     read_conversation,
 )
+from flowiq_source.rows.arrow import MappedPage, Origin, map_page, read_rows
+from flowiq_source.rows.convert import Mapped, Row, contact_number, contact_row, rejected_rows
+from flowiq_source.settings import pages_of
 
 
 def utc_now() -> datetime:

@@ -9,8 +9,8 @@ from dlt.common.normalizers.utils import generate_dlt_ids
 from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns, TWriteDisposition
 from dlt.common.schema.utils import dlt_id_column, dlt_load_id_column
 
-from flowiq_source.columns import TYPES, MappedPage, message_table
-from flowiq_source.rows import CONTACT, MESSAGE, OUR_COLUMNS, REACTION, Column, Row
+from flowiq_source.rows.arrow import TYPES, MappedPage, message_table
+from flowiq_source.rows.convert import CONTACT, MESSAGE, OUR_COLUMNS, REACTION, Column, Row
 
 
 class Table(TypedDict, total=False):

@@ -24,11 +24,12 @@ from dlt.extract.exceptions import CurrentSourceNotAvailable
 from dlt.extract.incremental import IncrementalResourceWrapper
 from dlt.extract.incremental.context import TimeIntervalContext
 
-from flowiq_source import tables
-from flowiq_source.client import FlowiqClient, logger
+from flowiq_source.api.client import FlowiqClient, logger
+from flowiq_source.api.in_flight import ReadAhead, Task
 from flowiq_source.errors import ConfigurationError
-from flowiq_source.in_flight import ReadAhead, Task
-from flowiq_source.reader import (
+from flowiq_source.loading import tables
+from flowiq_source.loading.state import OpenRun, TenantState, to_the_millisecond
+from flowiq_source.reading.reader import (
     ConversationRead,
     Due,
     Event,
@@ -39,10 +40,9 @@ from flowiq_source.reader import (
     conversation_row,
     rejections,
 )
-from flowiq_source.rows import Misfit, only_digits, parse_timestamp
-from flowiq_source.schedule import Budget, Rules, Schedule, make_schedule
+from flowiq_source.reading.schedule import Budget, Rules, Schedule, make_schedule
+from flowiq_source.rows.convert import Misfit, only_digits, parse_timestamp
 from flowiq_source.settings import PRODUCTION_URL, REQUESTS_PER_MINUTE, Settings, pages_of
-from flowiq_source.state import OpenRun, TenantState, to_the_millisecond
 
 LOOKBACK_DAYS = 7.0
 

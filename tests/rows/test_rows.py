@@ -15,7 +15,7 @@ from dlt.common.normalizers.naming.snake_case import NamingConvention
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flowiq_source.rows import (
+from flowiq_source.rows.convert import (
     CONTACT,
     MESSAGE,
     Column,

@@ -8,7 +8,7 @@ import dlt
 from dlt.destinations.exceptions import DatabaseException
 from dlt.destinations.job_client_impl import SqlJobClientBase
 
-from flowiq_source.client import logger
+from flowiq_source.api.client import logger
 
 
 def delete_old_states(pipeline: dlt.Pipeline) -> None:

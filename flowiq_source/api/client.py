@@ -19,7 +19,7 @@ import pycurl
 import tenacity
 
 from flowiq_source import errors
-from flowiq_source.answers import (
+from flowiq_source.api.answers import (
     Answer,
     Page,
     RawRow,
@@ -30,8 +30,8 @@ from flowiq_source.answers import (
     fingerprint_of,
     messages_of,
 )
-from flowiq_source.in_flight import answered, sleep
-from flowiq_source.limiter import RateLimiter, shared_limiter
+from flowiq_source.api.in_flight import answered, sleep
+from flowiq_source.api.limiter import RateLimiter, shared_limiter
 from flowiq_source.settings import PAGE_SIZE, Settings
 
 logger = logging.getLogger("flowiq_source")

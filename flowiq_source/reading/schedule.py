@@ -4,10 +4,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta, timezone
 
-from flowiq_source.client import Meter
-from flowiq_source.reader import Conversation, Due
+from flowiq_source.api.client import Meter
+from flowiq_source.reading.reader import Conversation, Due
+from flowiq_source.reading.walk import Cursor, is_settled
 from flowiq_source.settings import pages_of
-from flowiq_source.walk import Cursor, is_settled
 
 RETRY_MISSING_AFTER = timedelta(days=7)
 """How often a conversation that the API answers with 404 is asked for again."""

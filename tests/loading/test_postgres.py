@@ -22,7 +22,7 @@ pytestmark = pytest.mark.skipif(
     "to the URL of a database that may be written to",
 )
 
-PIPELINE = Path(__file__).parent.parent / "pipelines" / "flowiq_pipeline.py"
+PIPELINE = Path(__file__).parents[2] / "pipelines" / "flowiq_pipeline.py"
 
 
 @pytest.fixture

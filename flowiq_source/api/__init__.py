@@ -1,0 +1,1 @@
+"""An HTTP answer becomes a page: the client, its rate limit, what an answer means."""

@@ -1,0 +1,1 @@
+"""Which pages a run asks for, and what in them is new; no dlt, no HTTP."""

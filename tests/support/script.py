@@ -1,0 +1,47 @@
+"""The pipeline script as a person runs it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from flowiq_source.sandbox import Sandbox
+
+ROOT = Path(__file__).parents[2]
+
+
+Run = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture
+def environment(sandbox: Sandbox, tmp_path: Path) -> dict[str, str]:
+    """What makes a script load the sandbox."""
+    return os.environ | {
+        "SOURCES__FLOWIQ__BASE_URL": sandbox.url,
+        "SOURCES__FLOWIQ__BEARER_TOKEN": sandbox.token,
+        "SOURCES__FLOWIQ__TENANT_ID": sandbox.tenant,
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+        "DLT_DATA_DIR": str(tmp_path / "dlt"),
+    }
+
+
+@pytest.fixture
+def run(environment: dict[str, str], tmp_path: Path) -> Run:
+    """Run the pipeline script in an empty folder, configured for the sandbox."""
+
+    def run(
+        *arguments: str, script: str = "flowiq_pipeline.py", **settings: str
+    ) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, ROOT / "pipelines" / script, *arguments],
+            env={name: value for name, value in (environment | settings).items() if value},
+            capture_output=True,
+            text=True,
+            check=False,
+            cwd=tmp_path,
+        )
+
+    return run

@@ -1,0 +1,129 @@
+"""A pipeline into a DuckDB file of its own, and questions to that file."""
+
+import threading
+from collections.abc import Callable, Collection
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import dlt
+import duckdb
+from dlt.extract import DltSource
+from pyrate_limiter.clocks import AbstractClock
+
+from flowiq_source import Summary, flowiq_source, sync
+from flowiq_source.api.client import FlowiqClient
+from flowiq_source.api.limiter import RateLimiter
+from flowiq_source.reading.reader import Reader, utc_now
+from flowiq_source.sandbox import Sandbox
+from flowiq_source.settings import Settings
+from flowiq_source.source import resources
+
+UNLIMITED = 1e6
+"""Requests per minute where the limit is not what a test is about."""
+
+
+Rows = list[tuple[Any, ...]]
+
+
+class Clock(AbstractClock):
+    """A time that passes when somebody sleeps; `waits` says how long they did, in seconds."""
+
+    def __init__(self) -> None:
+        self.time_s = 1_800_000_000.0
+        self.waits: list[float] = []
+        self._lock = threading.Lock()
+
+    def now(self) -> int:
+        """Milliseconds."""
+        return int(self.time_s * 1000)
+
+    def sleep(self, seconds: float) -> None:
+        """Pass."""
+        self.waits.append(seconds)
+        with self._lock:
+            self.time_s += seconds
+
+    async def wait(self, seconds: float) -> None:
+        """Pass, for a task."""
+        self.sleep(seconds)
+
+
+def impatient(sandbox: Sandbox, clock: Clock, per_minute: float = UNLIMITED) -> dict[str, Any]:
+    """The arguments of a client of the sandbox whose waits pass on the clock alone."""
+    return {
+        "settings": Settings(sandbox.token, sandbox.tenant, sandbox.url),
+        "sleep": clock.wait,
+        "limiter": RateLimiter(per_minute, clock=clock),
+    }
+
+
+class Warehouse:
+    """A pipeline and the DuckDB file that it loads."""
+
+    def __init__(self, folder: Path, name: str = "warehouse") -> None:
+        self.folder, self.name = folder, name
+        self.file = folder / f"{name}.duckdb"
+
+    @property
+    def pipeline(self) -> dlt.Pipeline:
+        """The pipeline as a new process would open it."""
+        return dlt.pipeline(
+            self.name,
+            pipelines_dir=str(self.folder / "pipelines"),
+            destination=dlt.destinations.duckdb(str(self.file)),
+            dataset_name="flowiq",
+        )
+
+    def source(self, sandbox: Sandbox, **settings: Any) -> DltSource:
+        """The public source, configured for the sandbox."""
+        account: dict[str, Any] = {
+            "bearer_token": sandbox.token,
+            "tenant_id": sandbox.tenant,
+            "base_url": sandbox.url,
+            "requests_per_minute": UNLIMITED,
+        }
+        return flowiq_source(**account | settings)
+
+    def sync(self, sandbox: Sandbox, *, package: int = 1000, **settings: Any) -> Summary:
+        """One sync of packages of so many conversations; `sandbox.requests` holds what it asked."""
+        sandbox.requests.clear()
+        source = self.source(sandbox, **settings)
+        return sync(self.pipeline, source, package_conversations=package)
+
+    def sync_with(
+        self,
+        sandbox: Sandbox,
+        *,
+        now: Callable[[], datetime] = utc_now,
+        clock: Clock | None = None,
+        per_minute: float = UNLIMITED,
+    ) -> Summary:
+        """One sync at this time of day whose waits pass on the clock alone."""
+        sandbox.requests.clear()
+
+        @dlt.source(name="flowiq", section="flowiq", root_key=True, max_table_nesting=2)
+        def patient() -> Any:
+            client = FlowiqClient(**impatient(sandbox, clock or Clock(), per_minute))
+            return resources(Reader(client, timedelta(days=7), now=now))
+
+        return sync(self.pipeline, patient())
+
+    def query(self, sql: str) -> Rows:
+        """The rows of a query."""
+        with duckdb.connect(str(self.file)) as connection:
+            return connection.execute(sql).fetchall()
+
+    def table(self, name: str, without: Collection[str] = ()) -> list[dict[str, Any]]:
+        """All rows of a table, sorted."""
+        with duckdb.connect(str(self.file)) as connection:
+            cursor = connection.execute(f"SELECT * FROM flowiq.{name} ORDER BY ALL")
+            names = [column[0] for column in cursor.description or []]
+            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        kept = [{k: v for k, v in row.items() if k not in without} for row in rows]
+        return sorted(kept, key=repr)
+
+    def one(self, sql: str) -> Any:
+        """The one value of a query."""
+        [[value]] = self.query(sql)
+        return value
