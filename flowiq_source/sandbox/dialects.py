@@ -7,7 +7,7 @@ from collections.abc import Callable
 from datetime import datetime
 from typing import Any
 
-from flowiq_source.sandbox.world import Contact, Message
+from flowiq_source.sandbox.model import Contact, Message, unread
 
 Json = dict[str, Any]
 
@@ -24,14 +24,16 @@ def message_json(dialect: str, message: Message) -> Json:
     """A message as the dialect writes it."""
     if dialect == "mixed":
         dialect = DIALECTS[sum(message.id.encode()) % 3]
-    return _MESSAGE[dialect](message)
+    return _MESSAGE[dialect](message) | message.extra
 
 
 def contact_json(dialect: str, contact: Contact, now: datetime) -> Json:
     """A contact as the dialect writes it."""
     if dialect == "mixed":
         dialect = DIALECTS[sum(contact.id.encode()) % 3]
-    return _CONTACT[dialect](contact, now)
+    # The history first: a contact lives only once somebody looks at it.
+    history = contact.history(now)
+    return _CONTACT[dialect](contact, history) | contact.extra
 
 
 def pagination_json(
@@ -81,29 +83,28 @@ def _reference_message(message: Message) -> Json:
     }
 
 
-def _reference_contact(contact: Contact, now: datetime) -> Json:
+def _reference_contact(contact: Contact, history: list[Message]) -> Json:
     return {
         "id": contact.id,
         "full_name": contact.full_name,
         "whatsapp_id": contact.number,
-        "phone_number": f"+{contact.number[:2]} {contact.number[2:4]} {contact.number[4:]}",
+        "phone_number": contact.written_number,
         "email": contact.email,
         "created_at": iso(contact.created_at),
         "tags": contact.tags,
-        "has_unread_messages": contact.unread(now) > 0,
+        "has_unread_messages": unread(history) > 0,
         "bot_status": contact.bot_status,
         "archived": contact.archived,
     }
 
 
-def _overview_contact(contact: Contact, now: datetime) -> Json:
-    history = contact.history(now)
+def _overview_contact(contact: Contact, history: list[Message]) -> Json:
     return {
         "contact_name": contact.full_name,
         "whatsapp_number": contact.number,
         "last_message": history[0].content if history else None,
         "last_message_time": iso(history[0].at) if history else None,
-        "unread_count": contact.unread(now),
+        "unread_count": unread(history),
         "profile_picture_url": f"https://media.example.com/{contact.number[-4:]}.jpg",
     }
 
@@ -114,7 +115,7 @@ _MESSAGE: dict[str, Callable[[Message], Json]] = {
     "overview": _reference_message,
 }
 
-_CONTACT: dict[str, Callable[[Contact, datetime], Json]] = {
+_CONTACT: dict[str, Callable[[Contact, list[Message]], Json]] = {
     # The quick start does not show a contact; the reference's shape stands in.
     "seed": _reference_contact,
     "reference": _reference_contact,
