@@ -6,7 +6,7 @@ that `make run` reads it.
 
 import argparse
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from flowiq_source.sandbox import Sandbox, Tenant, World
 from flowiq_source.sandbox.dialects import DIALECTS
@@ -32,10 +32,10 @@ two organisations, whose tokens are fiq_north and fiq_south, at a limit that is 
 """
 
 
-def main() -> None:
-    """Parse the command line and serve."""
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Parse the command line, or these arguments, and serve."""
     parser = _parser()
-    options = parser.parse_args()
+    options = parser.parse_args(arguments)
     slugs = list(dict.fromkeys(options.tenant or [TENANT]))
     first, *others = [_tenant(slug, options, n) for n, slug in enumerate(slugs)]
     try:

@@ -22,7 +22,7 @@ def contacts(world: World, dialect: str, params: Params) -> Reply:
     shown = found[(page - 1) * limit : page * limit]
     body = {
         "success": True,
-        "contacts": [contact_json(dialect, contact, world.now) for contact in shown],
+        "contacts": [contact_json(dialect, world.seen(contact), world.now) for contact in shown],
         "pagination": pagination_json(dialect, "Contacts", page, limit, len(found)),
         "count": len(shown),
     }
@@ -37,7 +37,7 @@ def find_by_phone(world: World, dialect: str, params: Params) -> Reply:
     contact = _by_number(world, original)
     body = {
         "success": True,
-        "contact": contact_json(dialect, contact, world.now),
+        "contact": contact_json(dialect, world.seen(contact), world.now),
         "original_phone": original,
         "normalized_phone": contact.number,
     }
@@ -46,7 +46,7 @@ def find_by_phone(world: World, dialect: str, params: Params) -> Reply:
 
 def conversation_messages(world: World, dialect: str, params: Params) -> Reply:
     """A page of a conversation, newest first, all or the messages with any of the terms."""
-    contact = _addressed(world, params)
+    contact = world.seen(_addressed(world, params))
     terms = _terms(world, params)
     history = [m for m in contact.history(world.now) if _matches(m, terms)]
     if _boolean(params, "ascending"):

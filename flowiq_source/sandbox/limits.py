@@ -7,7 +7,7 @@ bucket or a window, and of which kind, no document says. Every answer carries `X
 
 import math
 import time
-from collections import deque
+from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
@@ -71,20 +71,19 @@ class AlignedWindow(RateLimit):
 class SlidingWindow(RateLimit):
     """At most `burst` requests in any 60 seconds, and twice `per_minute` in any 120."""
 
-    _times: deque[float] = field(default_factory=deque)
+    _times: list[float] = field(default_factory=list)
 
     def take(self) -> Taken:
         """As `RateLimit.take`; the reset is when the next request gets room."""
         now = self.clock()
-        while self._times and self._times[0] <= now - 120:
-            self._times.popleft()
+        del self._times[: bisect_right(self._times, now - 120)]
         allowed = self._left(now) > 0
         if allowed:
             self._times.append(now)
         return allowed, self._headers(self._left(now), math.ceil(self._room_at(now)))
 
     def _left(self, now: float) -> int:
-        lately = sum(at > now - 60 for at in self._times)
+        lately = len(self._times) - bisect_right(self._times, now - 60)
         return min(self.burst - lately, 2 * self.per_minute - len(self._times))
 
     def _room_at(self, now: float) -> float:
@@ -94,7 +93,7 @@ class SlidingWindow(RateLimit):
             for size, seconds in ((self.burst, 60), (2 * self.per_minute, 120))
             if len(self._times) >= size and self._times[-size] > now - seconds
         ]
-        return max(full) if full else min(at for at in self._times if at > now - 60) + 60
+        return max(full) if full else self._times[bisect_right(self._times, now - 60)] + 60
 
 
 LIMITS = {"bucket": RateLimit, "aligned": AlignedWindow, "sliding": SlidingWindow}

@@ -7,13 +7,14 @@ The people, numbers and texts are made up.
 import itertools
 import uuid
 from collections.abc import Iterable
+from dataclasses import replace
 from datetime import datetime, timedelta, timezone
 from functools import cached_property
 from random import Random
 from typing import Any
 
-from flowiq_source.sandbox.documented import john_doe
 from flowiq_source.sandbox.full_rows import contact_fields, message_fields
+from flowiq_source.sandbox.john_doe import john_doe
 from flowiq_source.sandbox.lively import lively_day, settle
 from flowiq_source.sandbox.model import DAY, Contact, Message, uuid_of, wamid
 from flowiq_source.sandbox.plain import plain_day
@@ -104,11 +105,23 @@ class World:
         there = (c for c in self._planned if c.id == contact_id and c.created_at <= self.now)
         return next(there, None)
 
+    def seen(self, contact: Contact) -> Contact:
+        """The contact for one look at it.
+
+        Where nobody has touched its messages yet, they are planned for this look
+        alone: what a large world is asked for does not stay in memory.
+        """
+        if contact in self._living or contact.added:
+            return contact
+        copy = replace(contact, changes=[], begin=None)
+        self._live(copy, self._start - HISTORY)
+        return copy
+
     def advance(self, by: timedelta) -> None:
         """Move the clock: messages arrive, are read, transcribed and reacted to."""
         self.now += by
-        for contact in self._living:
-            self._live(contact)
+        for contact, day in self._living.items():
+            self._living[contact] = self._live(contact, day)
 
     def add_contact(self, number: str, **fields: Any) -> Contact:
         """A contact that exists from now on."""
@@ -141,19 +154,19 @@ class World:
         return contact
 
     def _begin(self, contact: Contact) -> None:
-        self._living[contact] = self._start - HISTORY
-        self._live(contact)
+        self._living[contact] = self._live(contact, self._start - HISTORY)
 
-    def _live(self, contact: Contact) -> None:
-        """Let everything come that happened up to now."""
+    def _live(self, contact: Contact, day: datetime) -> datetime:
+        """Let everything come that happened from that day up to now; the day to go on with."""
         day_of = lively_day if self._lively else plain_day
-        while self._living[contact] <= self.now:
+        while day <= self.now:
             if not contact.added:
-                self._admit(contact, day_of(self.seed, contact, self._living[contact]))
-            self._living[contact] += DAY
+                self._admit(contact, day_of(self.seed, contact, day))
+            day += DAY
         contact.live_until(self.now)
         for message in contact.messages:
             message.live_until(self.now)
+        return day
 
     def _admit(self, contact: Contact, messages: Iterable[Message]) -> None:
         """Add messages to the contact's as the options want them."""
