@@ -12,9 +12,20 @@ import jsonschema  # type: ignore[import-untyped]  # it ships no types
 import pytest
 import requests
 
-from flowiq_source.sandbox import TENANT, TOKEN, Contact, RateLimit, Reply, Sandbox, World
+from flowiq_source.sandbox import (
+    TENANT,
+    TOKEN,
+    Contact,
+    RateLimit,
+    Reply,
+    Sandbox,
+    Tenant,
+    World,
+    documented,
+    reply_json,
+)
 from flowiq_source.sandbox.dialects import DIALECTS
-from flowiq_source.sandbox.server import reply_json
+from flowiq_source.sandbox.replies import REFUSALS
 from flowiq_source.sandbox.world import START, Message
 
 Json = dict[str, Any]
@@ -143,6 +154,114 @@ def test_a_refusal_has_the_documented_status_and_shape(
     assert said == (status, False, error)
 
 
+WORD_FOR_WORD = [
+    (
+        {"tenant": None},
+        {"error": "Tenant ID is required", "message": "Please provide tenantId query parameter"},
+    ),
+    ({"action": "send"}, {"error": "Invalid action"}),
+    (
+        {"token": None},
+        {
+            "error": "Authorization required",
+            "message": "Please provide Authorization bearer token",
+        },
+    ),
+    (
+        {"token": "fiq_wrong"},
+        {"error": "Invalid API key", "message": "API key has been revoked"},
+    ),
+    (
+        {"tenant": "another-organisation"},
+        {
+            "error": "API key mismatch",
+            "message": "API key does not belong to the specified tenant",
+        },
+    ),
+    (
+        {"tenant": "YOUR_TENANT_ID"},
+        {
+            "error": "Organization not found",
+            "message": "No organization found with tenantId: YOUR_TENANT_ID",
+        },
+    ),
+    (
+        {"whatsappNumber": "+27 999"},
+        {
+            "error": "Contact not found",
+            "message": "Contact not found for the provided phone number",
+            "normalized_phone": "27999",
+        },
+    ),
+    ({"contactId": "nobody"}, {"error": "Contact not found"}),
+    ({"orderId": "1"}, {"error": "Order not found", "details": "Shopify order not found"}),
+]
+
+
+@pytest.mark.parametrize(("params", "body"), WORD_FOR_WORD, ids=str)
+def test_a_refusal_has_the_words_of_the_documents(town: Sandbox, params: Json, body: Json) -> None:
+    """And what no document puts into it does not stand in it."""
+    asked = {"whatsappNumber": town.world.contacts[0].number, **params}
+    assert ask(town, **asked).json() == {"success": False, **body}
+
+
+@pytest.mark.parametrize("name", REFUSALS)
+def test_a_refusal_can_be_had_by_name(sandbox: Sandbox, name: str) -> None:
+    """An intercept answers with a documented error that the sandbox itself has no reason for."""
+    sandbox.intercept = lambda params: documented(name).reply
+    answer = ask(sandbox, action="contacts")
+    conforms(answer.json(), "ErrorResponse")
+    assert answer.status_code in (400, 401, 404, 429, 500)
+
+
+@pytest.mark.parametrize("path", ["", "contact", "conversations/", "v1/conversations"])
+@pytest.mark.parametrize(
+    ("token", "status", "error"),
+    [
+        (None, 401, "Authorization required"),
+        ("Basic x", 401, "Authorization required"),
+        ("Bearer ", 401, "Authorization required"),
+        ("Bearer fiq_wrong", 401, "Invalid API key"),
+        (f"Bearer {TOKEN}", 404, "Invalid endpoint or missing required parameters"),
+    ],
+)
+def test_another_path_is_not_there_for_those_who_may_ask(
+    town: Sandbox, path: str, token: str | None, status: int, error: str
+) -> None:
+    """Who has no token does not even learn which paths there are."""
+    headers = {"Authorization": token}
+    answer = requests.get(f"{town.url}/{path}", headers=headers, timeout=10)
+    assert (answer.status_code, answer.json()) == (status, answer.json() | {"error": error})
+
+
+def test_each_tenant_has_its_own_token_and_business() -> None:
+    """A token opens its own tenant, is another one's nowhere, and decides where none is named."""
+    tenants = [Tenant("north", World(seed=2)), Tenant("south", World(seed=3), "fiq_7")]
+    with Sandbox(tenant_required=False, tenants=tenants) as sandbox:
+
+        def answer(token: str, tenant: str | None) -> Any:
+            asked = ask(sandbox, token=token, tenant=tenant, action="contacts")
+            return asked.json()["contacts"] if asked.ok else asked.status_code
+
+        north, own = answer("fiq_north", "north"), answer(TOKEN, TENANT)
+        south = answer("fiq_7", None)
+        assert [answer("fiq_north", name) for name in ("south", TENANT, "east")] == [401, 401, 404]
+        assert [answer(TOKEN, name) for name in ("north", None)] == [401, own]
+        assert len({people[0]["id"] for people in (own, north, south)}) == 3
+        requests.post(f"{sandbox.url}/sandbox/advance?hours=24", timeout=10)
+        assert {t.world.now for t in tenants} == {sandbox.world.now}
+
+
+def test_one_tenant_does_not_use_up_the_limit_of_another() -> None:
+    """Each token has a rate limit of its own."""
+    with Sandbox(tenants=[Tenant("north", rate_limit=RateLimit(1, 1))]) as sandbox:
+        asked = [("fiq_north", "north")] * 2 + [(TOKEN, TENANT)]
+        statuses = [
+            ask(sandbox, token=t, tenant=n, action="contacts").status_code for t, n in asked
+        ]
+    assert statuses == [200, 429, 200]
+
+
 def test_a_tenant_is_optional_where_it_is_not_required() -> None:
     """Without the requirement a request may leave the tenant out, but not name a wrong one."""
     with Sandbox(tenant_required=False) as sandbox:
@@ -201,6 +320,8 @@ def test_defaults_are_page_1_of_10_messages_or_50_contacts(
         ({}, None, {"Urgent!", "Where is #4275?", "Hi"}),
         ({"query": "HI, urgent,"}, ["HI", "urgent"], {"Urgent!", "Hi"}),
         ({"query": "nothing"}, ["nothing"], set()),
+        ({"search": "HI, urgent,"}, ["HI", "urgent"], {"Urgent!", "Hi"}),
+        ({"query": "hi", "search": "urgent,hi"}, ["hi", "urgent"], {"Urgent!", "Hi"}),
         ({"orderId": "1234567890"}, ["#4275"], {"Where is #4275?"}),
         ({"orderId": "1234567890", "query": "hi"}, ["hi", "#4275"], {"Where is #4275?", "Hi"}),
     ],
@@ -452,3 +573,17 @@ def test_an_intercept_may_break_the_connection(
         ask(sandbox, action="contacts")
     sandbox.intercept = None
     assert ask(sandbox, action="contacts").status_code == 200
+
+
+def test_an_intercept_may_change_the_usual_answer(sandbox: Sandbox, alice: Contact) -> None:
+    """What the sandbox would say by itself can be had, and be said in another way."""
+
+    def without_pagination(params: dict[str, str]) -> Reply:
+        body = json.loads(sandbox.usual_answer(params).body)
+        del body["pagination"]
+        return reply_json(200, body)
+
+    sandbox.intercept = without_pagination
+    body = ask(sandbox, whatsappNumber=alice.number).json()
+    assert (body["count"], "pagination" in body) == (0, False)
+    assert ask(sandbox, whatsappNumber="27999").status_code == 404
