@@ -23,7 +23,7 @@ from dlt.common.versioned_state import (
 )
 
 from flowiq_source.loading.state import TenantState
-from flowiq_source.reading.walk import Cursor
+from flowiq_source.reading.cursor import Cursor
 
 NOW = datetime(2025, 7, 1, 6, 30, tzinfo=timezone.utc)
 
@@ -67,6 +67,9 @@ def cursor(rng: random.Random) -> Cursor:
     return Cursor(
         newest=NOW - timedelta(milliseconds=rng.randrange(10_000_000_000)),
         known=rng.randrange(1, 500),
+        scan=(scan := rng.randrange(1, 9)),
+        used=scan + rng.randrange(200),
+        run=rng.randrange(1, 2_000),
         rescanned_at=read_at - timedelta(days=rng.randrange(40)),
         synced_at=NOW,
         first_page=f"{rng.getrandbits(32):08x}",

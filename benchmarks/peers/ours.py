@@ -6,6 +6,7 @@ Without the last, the rate is not limited. dlt's own files go beside FILE, so th
 the same FILE goes on from the first.
 """
 
+import gc
 import os
 import sys
 from pathlib import Path
@@ -30,6 +31,7 @@ def main(url: str, file: Path, per_minute: float) -> Summary:
         tenant_id="benchmark",
         base_url=url,
         requests_per_minute=per_minute,
+        backend="pyarrow",
     )
     return sync(pipeline, source)
 
@@ -40,4 +42,6 @@ if __name__ == "__main__":
     os.environ["DLT_DATA_DIR"] = str(target.parent / "dlt")
     # dlt finds the project's settings, .dlt/config.toml, in the working directory.
     os.chdir(PROJECT)
+    # As the pipeline script does: nothing that is imported need be looked through again.
+    gc.freeze()
     print(main(sys.argv[1], target, float(sys.argv[3]) if sys.argv[3:] else 1e6))
