@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LEAN := MALLOC_ARENA_MAX=2 ARROW_DEFAULT_MEMORY_POOL=system
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run plan verify test check bench format lock clean
+.PHONY: help setup demo run plan verify test check oldest bench format lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
@@ -40,6 +40,12 @@ check: setup ## Format, lint, types and tests, as CI does
 	$(BIN)/mypy
 	$(BIN)/pytest
 
+oldest: setup ## Run the core of the tests against the lowest supported dlt
+	$(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/pip install --quiet --disable-pip-version-check --constraint tests/oldest.txt \
+		--editable '.[test]'
+	.venv-oldest/bin/pytest tests/loading/test_plain_dlt.py tests/loading/test_state.py
+
 bench: setup ## Measure it beside its peers (about half an hour): make bench ARGS="--only peers"
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
@@ -54,4 +60,4 @@ lock: setup ## Write requirements.lock anew, for every supported Python
 		--output-file requirements.lock pyproject.toml
 
 clean: ## Remove the environment, the caches and the demo's data
-	rm -rf $(VENV) .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .venv-oldest .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

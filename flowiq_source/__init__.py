@@ -6,19 +6,22 @@
     print(sync(dlt.pipeline("flowiq_pipeline", destination="duckdb", dataset_name="flowiq"),
                flowiq_source()))
 
-Read on in `client.py` and `answers.py` (HTTP), `rows.py` and `columns.py` (dialects and types),
-`walk.py` (pages that shift), `reader.py` and `schedule.py` (what a run asks), `resources.py` (the
-source, its tables) and `sync.py`.
+The way of a message, each step in its room: `source.py` and `sync.py` (what a user calls),
+`loading/` (rows -> dlt -> destination), `reading/` (which pages, what is new), `rows/` (page ->
+rows), `api/` (HTTP answer -> page).
 """
+
+from importlib.metadata import version
 
 from flowiq_source.errors import FlowiqError
 from flowiq_source.plan import Plan, plan
-from flowiq_source.source import flowiq_source
+from flowiq_source.source import FlowiqSource, flowiq_source
 from flowiq_source.sync import Summary, sync
 from flowiq_source.verify import Verification, verify
 
 __all__ = [
     "FlowiqError",
+    "FlowiqSource",
     "Plan",
     "Summary",
     "Verification",
@@ -27,3 +30,5 @@ __all__ = [
     "sync",
     "verify",
 ]
+
+__version__ = version("flowiq-source")

@@ -1,20 +1,21 @@
 """What a run would cost, before it starts; finding out costs one request."""
 
-from dataclasses import dataclass
-from datetime import timedelta
+import time
+from dataclasses import asdict, dataclass
+from typing import Any
 
 import dlt
-from dlt.common.configuration import with_config
 
-from flowiq_source.api.client import FlowiqClient, Meter
-from flowiq_source.api.in_flight import result_of
+from flowiq_source.api.client import Meter
+from flowiq_source.committed import committed_state
+from flowiq_source.loading.known import known_of
 from flowiq_source.loading.lock import sole_sync
-from flowiq_source.loading.state import TenantState
-from flowiq_source.reading.reader import Conversation, Reader
+from flowiq_source.reading.conversation import Conversation
 from flowiq_source.reading.schedule import Rules, make_schedule
 from flowiq_source.rows.convert import contact_row
-from flowiq_source.settings import PRODUCTION_URL, REQUESTS_PER_MINUTE, Settings, pages_of
-from flowiq_source.source import LOOKBACK_DAYS
+from flowiq_source.rows.extras import extra_columns
+from flowiq_source.settings import PAGE_SIZE, Settings, pages_of
+from flowiq_source.source import FlowiqSource
 
 
 @dataclass(frozen=True)
@@ -26,14 +27,10 @@ class Plan:
     """Conversations that were never read; each costs one request, more if it is long."""
     quiet: int
     """Conversations that need no request, unless the contact list says otherwise."""
+    contact_requests: int
     conversation_requests: int
     per_minute: float
     max_requests: int | None = None
-
-    @property
-    def contact_requests(self) -> int:
-        """Requests for the list of contacts."""
-        return pages_of(self.contacts)
 
     @property
     def requests(self) -> int:
@@ -45,6 +42,10 @@ class Plan:
     def minutes(self) -> float:
         """How long that takes at the rate limit."""
         return self.requests / self.per_minute
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        return asdict(self) | {"requests": self.requests, "minutes": self.minutes}
 
     def __str__(self) -> str:
         pace = f"{self.minutes:.1f} minutes at {self.per_minute:g} a minute"
@@ -59,60 +60,60 @@ class Plan:
         return "\n".join(lines)
 
 
-@with_config(sections=("sources", "flowiq"))
-def plan(
-    pipeline: dlt.Pipeline,
-    bearer_token: str = dlt.secrets.value,
-    tenant_id: str | None = None,
-    base_url: str = PRODUCTION_URL,
-    *,
-    lookback_days: float = LOOKBACK_DAYS,
-    full_refresh: bool = False,
-    rescan_share: float = 0.0,
-    requests_per_minute: float = REQUESTS_PER_MINUTE,
-    rate_limit_share: float = 1.0,
-    max_requests: int | None = None,
-) -> Plan:
-    """What a sync of the pipeline with these settings would cost.
+def plan(pipeline: dlt.Pipeline, source: FlowiqSource) -> Plan:
+    """What a sync of the pipeline with this source would cost.
 
-    The arguments are those of `flowiq_source`. One request asks how many contacts there are; what
-    is known of their conversations is in the destination.
+    One request asks how many contacts there are; what is known of their conversations is in the
+    destination.
 
     Raises:
         Busy: another process syncs with this pipeline.
         FlowiqError: the API cannot be asked.
     """
-    settings = Settings(bearer_token, tenant_id, base_url, requests_per_minute, rate_limit_share)
-    reader = Reader(FlowiqClient(settings), timedelta(days=lookback_days))
-    page = result_of(reader.client.contacts(1, Meter()))
-    contacts = [contact_row(raw, reader.tenant_id, reader.now()).row for raw in page.rows]
-    told = any(row["last_message_at"] for row in contacts)
-    state = _state(pipeline, reader.tenant_id)
-    cursors = {contact_id: state.cursor(contact_id) for contact_id in state.contact_ids()}
+    settings, now = source.feed.settings, source.feed.now()
+    with sole_sync(pipeline):
+        known = known_of(committed_state(pipeline, source), settings, now)
+    total, told = _contacts(settings, source)
+    if settings.phone_numbers is not None:
+        numbers = len(settings.phone_numbers)
+        contact_requests = min(numbers, pages_of(total))
+        return _plan(settings, total, numbers, 0, contact_requests, numbers)
+    cursors = {contact: cursor for contact, cursor in known.cursors.items() if cursor.is_read}
     schedule = make_schedule(
         # As the contact list will show them if nothing has happened.
         [
-            Conversation(contact_id, None, {}, cursor.newest if cursor and told else None)
+            Conversation(contact_id, None, (), cursor.newest if told else None)
             for contact_id, cursor in cursors.items()
+            # One that the list lost is not asked for before it is listed again.
+            if not cursor.unlisted
         ],
-        cursors.get,
-        Rules(reader.now(), reader.lookback, full_refresh, rescan_share),
+        known.cursor,
+        Rules(known.number, now, settings.lookback, settings.full_refresh, settings.rescan_share),
     )
-    total = len(contacts) if page.total is None else page.total
     new = max(0, total - len(cursors))
+    asked = new + sum(due.expected for due in schedule.due)
+    return _plan(settings, total, new, len(schedule.quiet), pages_of(total), asked)
+
+
+def _plan(  # noqa: PLR0913, PLR0917 - the fields that both ways of listing fill
+    settings: Settings, contacts: int, new: int, quiet: int, contact_requests: int, asked: int
+) -> Plan:
     return Plan(
-        contacts=total,
+        contacts=contacts,
         new=new,
-        quiet=len(schedule.quiet),
-        conversation_requests=new + sum(due.expected for due in schedule.due),
-        per_minute=requests_per_minute * rate_limit_share,
-        max_requests=max_requests,
+        quiet=quiet,
+        contact_requests=contact_requests,
+        conversation_requests=asked,
+        per_minute=settings.requests_per_minute * settings.rate_limit_share,
+        max_requests=settings.max_requests,
     )
 
 
-def _state(pipeline: dlt.Pipeline, tenant_id: str) -> TenantState:
-    """What the destination knows of the tenant's conversations."""
-    with sole_sync(pipeline):
-        pipeline.sync_destination()
-    resources = pipeline.state.get("sources", {}).get("flowiq", {}).get("resources", {})
-    return TenantState.of(resources.get("messages", {}), tenant_id)
+def _contacts(settings: Settings, source: FlowiqSource) -> tuple[int, bool]:
+    """How many there are, and whether the list tells when each last wrote."""
+    client = source.feed.connect(settings, sleep=time.sleep)
+    page = client.contacts(1, Meter(), size=PAGE_SIZE)
+    now, extras = source.feed.now(), extra_columns()
+    rows = [contact_row(raw, settings.tenant_key, now, extras).row for raw in page.rows]
+    total = len(rows) if page.total is None else page.total
+    return total, any(row.get("last_message_at") for row in rows)

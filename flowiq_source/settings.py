@@ -1,10 +1,20 @@
-"""What a user sets, checked before anything is sent."""
+"""What a user sets: one object for the source, `sync`, `plan` and `verify`, checked before use."""
 
+import difflib
 import math
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterator, Sequence
+from datetime import date, datetime, timedelta
+from typing import Any, Literal, Optional
 from urllib.parse import urlsplit
 
+import dlt
+from dlt.common.configuration import configspec
+from dlt.common.configuration.specs import BaseConfiguration
+from dlt.common.typing import TSecretStrValue
+
 from flowiq_source.errors import ConfigurationError
+from flowiq_source.times import BEGINNING, parse_timestamp
 
 PRODUCTION_URL = "https://api.flowiq.live"
 
@@ -14,6 +24,8 @@ PAGE_SIZE = 100
 REQUESTS_PER_MINUTE = 100
 """What the API allows an account."""
 
+Backend = Literal["rows", "pyarrow"]
+
 
 def pages_of(rows: int) -> int:
     """Requests that so many rows cost; an empty listing is a page too."""
@@ -21,31 +33,82 @@ def pages_of(rows: int) -> int:
 
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
+_SECTION = "sources.flowiq"
 
 
-@dataclass(frozen=True)
-class Settings:
-    """Where the API is and who asks.
+@configspec
+class Settings(BaseConfiguration):
+    """The settings under `sources.flowiq`; `flowiq_source` says what each means.
+
+    dlt resolves them from arguments, environment and files, and then has them checked.
 
     Raises:
-        ConfigurationError: a value is missing or cannot be right.
+        ConfigurationError: a value is missing, misspelt or cannot be right.
     """
 
-    bearer_token: str = field(repr=False)
-    tenant_id: str | None = None
+    bearer_token: TSecretStrValue = None  # type: ignore[assignment]
+    tenant_id: Optional[str] = None  # noqa: UP045 - dlt resolves the annotations of its specs
     base_url: str = PRODUCTION_URL
+    phone_numbers: Optional[Any] = None  # noqa: UP045
+    lookback_days: float = 7.0
+    start_date: Optional[Any] = None  # noqa: UP045
+    end_date: Optional[Any] = None  # noqa: UP045
+    full_refresh: bool = False
+    rescan_share: float = 0.0
     requests_per_minute: float = REQUESTS_PER_MINUTE
     rate_limit_share: float = 1.0
+    max_requests: Optional[int] = None  # noqa: UP045
+    max_minutes: Optional[float] = None  # noqa: UP045
+    backend: str = "rows"
+    package_conversations: int = 1_000
+    package_minutes: float = 10.0
+    delete_gone: bool = False
+    force: bool = False
 
-    def __post_init__(self) -> None:
+    def on_resolved(self) -> None:
+        """Check everything that can be checked without a request."""
+        _check_keys()
         _check_token(self.bearer_token)
         _check_url(self.base_url)
-        if not 1 <= self.requests_per_minute < math.inf:
-            raise ConfigurationError("sources.flowiq.requests_per_minute must be 1 or more")
-        if not 0 < self.rate_limit_share <= 1:
-            raise ConfigurationError(
-                "sources.flowiq.rate_limit_share must be above 0 and at most 1"
+        self._check_numbers()
+        if self.backend not in ("rows", "pyarrow"):
+            raise _refused("backend", 'is "rows" or "pyarrow"')
+        self.phone_numbers = _phone_numbers(self.phone_numbers)
+        self.start_date, self.end_date = (
+            None if value is None else _date(name, value)
+            for name, value in (("start_date", self.start_date), ("end_date", self.end_date))
+        )
+        self._check_range()
+
+    def _check_numbers(self) -> None:
+        _check("requests_per_minute", 1 <= self.requests_per_minute < math.inf, "must be 1 or more")
+        share = self.rate_limit_share
+        _check("rate_limit_share", 0 < share <= 1, "must be above 0 and at most 1")
+        _check("rescan_share", 0 <= self.rescan_share <= 1, "must be a share from 0 to 1")
+        days = self.lookback_days
+        _check("lookback_days", 0 <= days < 1e6, "must be a number of days from 0 to 999999")
+        for name in ("max_requests", "max_minutes"):
+            value = getattr(self, name)
+            _check(name, value is None or value > 0, "must be above 0")
+        _check("package_conversations", self.package_conversations > 0, "must be above 0")
+        _check("package_minutes", self.package_minutes >= 0, "must be 0 or more")
+
+    def _check_range(self) -> None:
+        backfill = self.start_date is not None or self.end_date is not None
+        if backfill and self.full_refresh:
+            raise _refused("full_refresh", "reads everything: leave out start_date and end_date")
+        if backfill and self.limited:
+            raise _refused(
+                "max_requests and max_minutes",
+                "go with incremental syncs alone: a backfill keeps no account of what it has read",
             )
+        if self.end_date is not None and (self.start_date or BEGINNING) >= self.end_date:
+            raise _refused("start_date", "must be before end_date: the range is empty")
+
+    @property
+    def limited(self) -> bool:
+        """Whether a run may not spend what it needs."""
+        return self.max_requests is not None or self.max_minutes is not None
 
     @property
     def endpoint(self) -> str:
@@ -57,13 +120,50 @@ class Settings:
         """The `tenant_id` of every row; empty when none is configured and the token decides."""
         return self.tenant_id or ""
 
+    @property
+    def lookback(self) -> timedelta:
+        """How far behind a conversation's newest message changes are looked for."""
+        return timedelta(days=self.lookback_days)
+
+
+def _refused(name: str, why: str) -> ConfigurationError:
+    return ConfigurationError(f"{_SECTION}.{name} {why}")
+
+
+def _check(name: str, right: bool, why: str) -> None:  # noqa: FBT001
+    if not right:
+        raise _refused(name, why)
+
+
+def _check_keys() -> None:
+    """Refuse a key that is no setting: a misspelt one would be passed over in silence."""
+    known = Settings.get_resolvable_fields()
+    for key in _configured_keys():
+        if key not in known:
+            near = difflib.get_close_matches(key, known, 1, 0.5)
+            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            raise _refused(key, f"is no setting: {hint}")
+
+
+def _configured_keys() -> Iterator[str]:
+    for provider in (dlt.config, dlt.secrets):
+        section: Any = provider.get(_SECTION)
+        if isinstance(section, dict):
+            # A table inside the section belongs to a resource.
+            yield from (key for key, value in section.items() if not isinstance(value, dict))
+    prefix = "SOURCES__FLOWIQ__"
+    for name in os.environ:
+        if name.startswith(prefix) and "__" not in name[len(prefix) :]:
+            yield name[len(prefix) :].lower()
+
 
 def _check_token(token: str) -> None:
     # A header cannot carry white space or control characters, and quoting the value would leak it.
     if not token or not token.isascii() or not token.isprintable() or " " in token:
-        raise ConfigurationError(
-            "sources.flowiq.bearer_token is empty or holds characters that no token has: "
-            "copy it again from FlowIQ, without quotes, spaces or the word Bearer"
+        raise _refused(
+            "bearer_token",
+            "is empty or holds characters that no token has: "
+            "copy it again from FlowIQ, without quotes, spaces or the word Bearer",
         )
 
 
@@ -74,12 +174,48 @@ def _check_url(url: str) -> None:
     except ValueError:
         host = None
     if not host or parts.username or parts.query or parts.fragment:
-        raise ConfigurationError(
-            "sources.flowiq.base_url is not a plain URL such as https://host: "
-            f"the production value is {PRODUCTION_URL}"
+        raise _refused(
+            "base_url",
+            f"is not a plain URL such as https://host: the production value is {PRODUCTION_URL}",
         )
     if parts.scheme != "https" and not (parts.scheme == "http" and host in _LOOPBACK):
-        raise ConfigurationError(
-            "sources.flowiq.base_url must start with https:// (plain http is for loopback alone): "
-            "the token would travel in the clear"
+        raise _refused(
+            "base_url",
+            "must start with https:// (plain http is for loopback alone): "
+            "the token would travel in the clear",
         )
+
+
+def _phone_numbers(numbers: Any) -> Sequence[str] | None:
+    if numbers is None:
+        return None
+    if isinstance(numbers, str):
+        numbers = _json_list(numbers)
+    if not isinstance(numbers, list | tuple):
+        raise _refused("phone_numbers", 'must be a list of texts, such as ["27123456789"]')
+    texts = [str(number).strip() for number in numbers]
+    for position, text in enumerate(texts, start=1):
+        if not any(char.isdigit() for char in text):
+            raise _refused(
+                "phone_numbers", f": number {position} of {len(texts)} has no digits"
+            ) from None
+    return texts
+
+
+def _json_list(text: str) -> Any:
+    """What an environment variable holds, if it is a list."""
+    try:
+        return dlt.common.json.loads(text) if text.lstrip().startswith("[") else None
+    except ValueError:
+        return None
+
+
+def _date(name: str, value: Any) -> datetime:
+    if isinstance(value, date) and not isinstance(value, datetime):
+        value = value.isoformat()
+    try:
+        return parse_timestamp(value.isoformat() if isinstance(value, datetime) else value)
+    except ValueError:
+        raise _refused(
+            name, "is no ISO 8601 time such as 2025-01-31 or 2025-01-31T12:00:00Z"
+        ) from None

@@ -1,24 +1,39 @@
 """One run of a pipeline over the source, and what came of it."""
 
-import gc
+import dataclasses
+import logging
 import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import dlt
 import pyarrow as pa
 import tenacity
 from dlt.common.runtime import signals
+from dlt.common.schema import Schema
 from dlt.destinations.exceptions import DatabaseException
 from dlt.extract import DltSource
 from dlt.pipeline.helpers import retry_schema_update
 
-from flowiq_source.loading.interrupted import drop_working_folder, repair_working_folder
+from flowiq_source.errors import ConfigurationError
+from flowiq_source.loading.destination import mend_tables, try_to_write
+from flowiq_source.loading.feed import Bounds
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.loading.old_states import delete_old_states
+from flowiq_source.loading.tables import TableNames
+from flowiq_source.loading.undocumented import (
+    bring_schema_up_to_date,
+    client_of,
+    forget_working_folder,
+)
 from flowiq_source.loading.views import create_current_messages, delete_gone_messages
-from flowiq_source.source import Package
+from flowiq_source.source import FlowiqSource
+
+logger = logging.getLogger("flowiq_source")
+
+PACKAGE_MESSAGES = 100_000
+"""What a package may hold: memory grows with it."""
 
 
 @dataclass
@@ -27,9 +42,10 @@ class Summary:
 
     `rows` counts what was written, per table, new or changed; `newer` the messages that are
     newer than what the sync before read of their conversation, None after a backfill. `quiet`
-    conversations needed no request, and those that the run's limits left are `carried_over`.
-    `requests` are all that were spent, `planned` what was expected once the contacts were listed;
-    reading everything again would have cost `saved` more; `wasted` were repeated.
+    conversations needed no request, `doubtful` ones are asked again before anything of them counts
+    as gone, and those that the run's limits left are `carried_over`. `requests` are all that were
+    spent, `planned` what was expected once the contacts were listed; reading everything again
+    would have cost `saved` more; `wasted` were repeated.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -37,10 +53,14 @@ class Summary:
     read: int = 0
     quiet: int = 0
     missing: int = 0
+    doubtful: int = 0
     failed: int = 0
+    vanished: int = 0
+    stale: int = 0
     unlisted: int = 0
     unknown_numbers: list[int] = field(default_factory=list)
     replaced_characters: int = 0
+    overflowed_fields: int = 0
     carried_over: int = 0
     requests: int = 0
     planned: int = 0
@@ -51,148 +71,205 @@ class Summary:
     @property
     def complete(self) -> bool:
         """Whether everything was read; what the API answers with 404 is not there to be read."""
-        return not self.failed and not self.unlisted
+        return not (self.failed or self.unlisted or self.vanished)
 
-    @property
-    def _conversations(self) -> str:
-        kinds = ("read", "quiet", "missing", "failed")
-        return ", ".join(f"{getattr(self, kind)} {kind}" for kind in kinds)
-
-    @property
-    def _requests(self) -> str:
-        kinds = ("planned", "saved", "wasted")
-        others = ", ".join(f"{getattr(self, kind)} {kind}" for kind in kinds)
-        return f"{self.requests} spent, {others}"
-
-    def add(self, package: Package, rows: dict[str, int]) -> None:
-        """Count one load package in."""
-        counts = package.counts
-        self.read += counts["complete"]
-        self.quiet += counts["quiet"]
-        self.missing += counts["missing"]
-        self.failed += counts["failed"]
-        self.unlisted += counts["unlisted"]
-        if "newer" in counts:
-            self.newer = (self.newer or 0) + counts["newer"]
-        self.carried_over += counts["carried_over"]
-        self.requests += counts["requests"]
-        self.planned += counts["planned"]
-        self.saved += counts["saved"]
-        self.wasted += counts["wasted"]
-        self.replaced_characters += counts["replaced"]
-        self.unknown_numbers += package.unknown_numbers
-        for table, count in rows.items():
-            if count and not table.startswith("_dlt"):
-                self.rows[table] = self.rows.get(table, 0) + count
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON has it, for a log, an orchestrator or the next task."""
+        return dataclasses.asdict(self) | {"complete": self.complete}
 
     def __str__(self) -> str:
-        lines = [] if self.newer is None else [f"new messages    {self.newer}"]
-        lines += [
+        lines = [
+            "messages        " + self._messages(),
             "rows written    " + (_listed(self.rows) or "none"),
-            f"conversations   {self._conversations}",
-            f"requests        {self._requests}",
+            "conversations   " + _kinds(self, "read", "quiet", "missing", "doubtful", "failed"),
+            f"requests        {self.requests} spent, " + _kinds(self, "planned", "saved", "wasted"),
             f"seconds         {self.seconds:.1f}",
+            *(f"{topic:<16}{text}" for topic, text in self._attention()),
         ]
-        if self.failed:
-            lines.append("                the failed ones are read again next time: see error in")
-            lines.append("                conversations where status = 'failed'")
-        if self.carried_over:
-            lines.append(f"carried over    {self.carried_over} conversations to the next run")
-        if self.unlisted:
-            lines.append(f"contacts        {self.unlisted} that the API counts were not listed")
-        lines += [
-            f"phone numbers   number {position} of the list has no contact"
+        return "\n".join(lines)
+
+    def _messages(self) -> str:
+        written = self.rows.get("messages", 0)
+        if self.newer is None:
+            return f"{written:,} in the range"
+        return f"{self.newer:,} new, {max(0, written - self.newer):,} known ones read again"
+
+    def _attention(self) -> "list[tuple[str, str]]":
+        """What needs a look, and what to do."""
+        notes = {
+            "failed": "read again next time: SELECT error FROM conversations "
+            "WHERE status = 'failed'",
+            "vanished": "conversations vanished at once, which looks like a fault: nothing counts "
+            "as gone; if it is true, run once with force",
+            "doubtful": "answered nothing, or far less than was known: asked again next time "
+            "before anything counts as gone",
+            "carried_over": "conversations are left to the next run",
+            "stale": "cursors were from the future: a clock was wrong; they were read again",
+            "unlisted": "contacts that the API counts were not listed: the next run lists again",
+            "replaced_characters": "characters that no warehouse can hold became U+FFFD",
+            "overflowed_fields": "undocumented fields went to the column `undocumented`",
+        }
+        found = [
+            (name, f"{value:,} {notes[name]}") for name in notes if (value := getattr(self, name))
+        ]
+        found += [
+            ("phone_numbers", f"number {position} of the list has no contact")
             for position in self.unknown_numbers
         ]
-        if self.replaced_characters:
-            lines.append(f"characters      {self.replaced_characters} replaced by U+FFFD")
-        return "\n".join(lines)
+        return [(name.partition("_")[0], text) for name, text in found]
+
+
+def _kinds(summary: Summary, *kinds: str) -> str:
+    return ", ".join(f"{getattr(summary, kind):,} {kind}" for kind in kinds)
 
 
 def _listed(rows: dict[str, int]) -> str:
     return ", ".join(f"{table} {count:,}" for table, count in sorted(rows.items()))
 
 
-PACKAGE_CONVERSATIONS = 1_000
-PACKAGE_MINUTES = 10.0
-PACKAGE_MESSAGES = 100_000
-"""What a package may hold: memory grows with it."""
-
-
 def sync(
     pipeline: dlt.Pipeline,
     source: DltSource,
     *,
-    package_conversations: int = PACKAGE_CONVERSATIONS,
-    package_minutes: float = PACKAGE_MINUTES,
-    delete_gone: bool = False,
+    package_conversations: int | None = None,
+    package_minutes: float | None = None,
+    delete_gone: bool | None = None,
 ) -> Summary:
     """Load everything that is new into the pipeline's destination.
 
-    A long run is a series of load packages that commit rows and cursors together: a run that is
-    killed repeats one package. One is closed after so many conversations (or a twentieth of the
-    run's, if that is more), minutes or 100,000 messages. What an earlier run left unfinished is
-    finished first. Unlike `pipeline.run`, this creates every documented table and column, children
-    included, even when no row has one yet.
+    What is committed in the destination is the truth: a run begins by forgetting the pipeline's
+    local folder, and takes state and schema from the destination. What a killed run had not
+    committed is read again, at most one load package.
 
-    With `delete_gone`, messages that the API has no longer are deleted instead of only left out
-    of the view `current_messages`.
+    Beyond `pipeline.run`, this loads in packages that commit rows and cursors together, makes
+    every documented table and column before it has a row, keeps the view `current_messages`, lets
+    one sync run at a time, and deletes the states of dlt that a newer one has replaced. The
+    arguments are settings of the source, for this run.
 
     Raises:
         Busy: another process syncs with this pipeline.
+        ConfigurationError: the source cannot be synced so.
         PipelineStepFailed: a step failed; its cause is a FlowiqError if the API was the reason.
-        KeyboardInterrupt: SIGINT or SIGTERM came; what was committed is kept.
+        KeyboardInterrupt: SIGINT came, or SIGTERM while dlt or the caller handles it; what was
+            committed is kept.
     """
     started = time.monotonic()
     summary = Summary()
-    # dlt's handler only notes the first Ctrl-C; within one of our own it is not forgotten when a
-    # step ends, and the places that wait look at it.
-    with signals.intercepted_signals(), sole_sync(pipeline), _old_objects_left_alone():
-        _finish_pending(pipeline)
-        with ExitStack() as run:
-            remaining, tables = True, ""
-            while remaining:
-                limits = (package_conversations, package_minutes, PACKAGE_MESSAGES)
-                with Package(*limits, run) as package:
-                    rows, tables = _load_package(pipeline, source, tables)
-                    summary.add(package, rows)
-                remaining = bool(package.counts["remaining"])
-        if delete_gone:
-            delete_gone_messages(pipeline)
+    flowiq = _checked(pipeline, source)
+    settings = flowiq.feed.settings
+    flowiq.feed.bounds = Bounds(
+        _given(package_conversations, settings.package_conversations),
+        _given(package_minutes, settings.package_minutes),
+        PACKAGE_MESSAGES,
+    )
+    names = TableNames.of(flowiq)
+    try:
+        with sole_sync(pipeline):
+            begin(pipeline, flowiq.schema)
+            _load_all(pipeline, flowiq, names, summary)
+            delete_old_states(pipeline)
+            if _given(delete_gone, settings.delete_gone):
+                _delete_gone(pipeline, flowiq, names, summary)
+    finally:
+        flowiq.feed.end()
     summary.seconds = time.monotonic() - started
     return summary
 
 
-@contextmanager
-def _old_objects_left_alone() -> Iterator[None]:
-    """Keep the garbage collector from looking through all imported modules again and again."""
-    gc.freeze()
-    try:
-        yield
-    finally:
-        gc.unfreeze()
+def _given(argument: Any, setting: Any) -> Any:
+    return setting if argument is None else argument
+
+
+def _checked(pipeline: dlt.Pipeline, source: DltSource) -> FlowiqSource:
+    if not isinstance(source, FlowiqSource):
+        raise ConfigurationError("sync takes the source that flowiq_source() makes")
+    if pipeline.refresh:
+        raise ConfigurationError(
+            f"the pipeline has refresh={pipeline.refresh}, and sync loads in packages, each of "
+            "which would drop what the one before loaded: use pipeline.run, or full_refresh"
+        )
+    for resource in source.selected_resources.values():
+        if "replace" in str(resource.write_disposition):
+            raise ConfigurationError(
+                f"{resource.name} has write_disposition replace, and sync loads in packages, of "
+                "which the last would replace the others: use pipeline.run, or full_refresh"
+            )
+    return source
+
+
+def begin(pipeline: dlt.Pipeline, schema: Schema) -> None:
+    """Take state and schema from the destination, and bring its tables up to date.
+
+    So a destination that is away, or refuses, is found before a request is spent.
+    """
+    forget_working_folder(pipeline)
+    pipeline.sync_destination()
+    if schema.name in pipeline.schema_names:
+        _sharing(lambda: mend_tables(pipeline, schema.name))
+    else:
+        with client_of(pipeline, schema) as client:
+            client.initialize_storage()
+    try_to_write(pipeline, schema)
+
+
+def _load_all(
+    pipeline: dlt.Pipeline, source: FlowiqSource, names: TableNames, summary: Summary
+) -> None:
+    tables, remaining = "", True
+    while remaining:
+        tables = _load_package(pipeline, source, names, summary, tables)
+        run = source.feed.run
+        remaining = run is not None and run.left > 0
+    if run is not None:
+        _add_counts(summary, source.feed)
 
 
 def _load_package(
-    pipeline: dlt.Pipeline, source: DltSource, tables: str
-) -> tuple[dict[str, int], str]:
-    """Rows written, per table, and the version of the tables; `tables` is the one that is there."""
+    pipeline: dlt.Pipeline, source: FlowiqSource, names: TableNames, summary: Summary, tables: str
+) -> str:
+    """The version of the tables after one load package; `tables` is the one before."""
+    schema = source.schema.name
     pipeline.extract(source, loader_file_format="parquet" if _is_duckdb(pipeline) else None)
     # Arrow keeps what the pages have used; the load needs the memory.
     pa.default_memory_pool().release_unused()
     signals.raise_if_signalled()
-    rows: dict[str, int] = pipeline.normalize().row_counts
+    written = pipeline.normalize().row_counts
     signals.raise_if_signalled()
-    wanted = pipeline.default_schema.version_hash
+    wanted = pipeline.schemas[schema].version_hash
     if wanted != tables:
         # Before the load, because dlt itself creates a child table with its first row.
-        _sharing(pipeline.sync_schema)
+        _sharing(lambda: bring_schema_up_to_date(pipeline, schema))
     _sharing(lambda: pipeline.load(raise_on_failed_jobs=True))
     if wanted != tables:
-        _sharing(lambda: create_current_messages(pipeline))
-    delete_old_states(pipeline)
+        create_current_messages(pipeline, schema, names)
+    for table, count in written.items():
+        if count and not table.startswith("_dlt"):
+            summary.rows[table] = summary.rows.get(table, 0) + count
     signals.raise_if_signalled()
-    return rows, wanted
+    return wanted
+
+
+def _add_counts(summary: Summary, feed: Any) -> None:
+    counts = feed.run.counts
+    for name in (
+        *("quiet", "missing", "doubtful", "failed", "vanished", "stale", "unlisted"),
+        *("carried_over", "requests", "planned", "saved", "wasted"),
+    ):
+        setattr(summary, name, counts[name])
+    summary.read = counts["complete"]
+    summary.newer = counts.get("newer")
+    summary.unknown_numbers = feed.run.roster.unknown_numbers
+    summary.replaced_characters = counts["replaced"]
+    summary.overflowed_fields = counts["overflowed"]
+
+
+def _delete_gone(
+    pipeline: dlt.Pipeline, source: FlowiqSource, names: TableNames, summary: Summary
+) -> None:
+    if summary.vanished:
+        logger.error("delete_gone: nothing is deleted, because too much has vanished at once")
+        return
+    _sharing(lambda: delete_gone_messages(pipeline, source.schema.name, names))
 
 
 def _sharing(step: Callable[[], object]) -> None:
@@ -205,27 +282,6 @@ def _sharing(step: Callable[[], object]) -> None:
         reraise=True,
     )
     retrying(step)
-
-
-def _finish_pending(pipeline: dlt.Pipeline) -> None:
-    """Load what an earlier run left behind, then take the state that the destination has.
-
-    dlt prefers the newer of the local and the destination's state. But a destination that was
-    put back from a backup, or another dataset, must not get cursors of rows that it lacks. Where
-    there is no dataset, nothing is loaded: dlt itself would throw the packages away, in steps.
-    """
-    repair_working_folder(pipeline)
-    restored = pipeline.config.restore_from_destination
-    while pipeline.has_pending_data and not (restored and _is_dataset_missing(pipeline)):
-        pipeline.run()
-    if restored:
-        drop_working_folder(pipeline)
-        pipeline.sync_destination()
-
-
-def _is_dataset_missing(pipeline: dlt.Pipeline) -> bool:
-    with pipeline.destination_client() as client:
-        return not client.is_storage_initialized()
 
 
 def _is_duckdb(pipeline: dlt.Pipeline) -> bool:

@@ -1,18 +1,26 @@
 """Does the warehouse equal the API? Conversation by conversation, by the API's own counts."""
 
-from dataclasses import dataclass
+import time
+from dataclasses import asdict, dataclass
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import dlt
-from dlt.common.configuration import with_config
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.job_client_impl import SqlJobClientBase
 
-from flowiq_source.api.client import FlowiqClient, Meter
-from flowiq_source.api.in_flight import result_of
-from flowiq_source.errors import NotFound
+from flowiq_source.api.client import Meter
+from flowiq_source.committed import messages_state, reading
+from flowiq_source.errors import ConfigurationError, NotFound
+from flowiq_source.loading.lock import sole_sync
 from flowiq_source.loading.state import TenantState
-from flowiq_source.reading.reader import conversation_params
-from flowiq_source.settings import PRODUCTION_URL, REQUESTS_PER_MINUTE, Settings
+from flowiq_source.loading.tables import TableNames
+from flowiq_source.loading.undocumented import forget_working_folder
+from flowiq_source.loading.views import gone
+from flowiq_source.reading.listing import conversation_ways
+from flowiq_source.reading.pool import in_order
+from flowiq_source.settings import PAGE_SIZE
+from flowiq_source.source import FlowiqSource
 
 
 @dataclass(frozen=True)
@@ -26,8 +34,8 @@ class Difference:
 
     def __str__(self) -> str:
         # Without an id from the API the contact's id is the number, which is not for logs.
-        number = self.contact_id == self.whatsapp_id
-        who = f"…{self.contact_id[-3:]}" if number else self.contact_id
+        is_number = self.whatsapp_id is None or self.contact_id == self.whatsapp_id
+        who = f"…{self.contact_id[-3:]}" if is_number else self.contact_id
         return f"contact {who}: {self.warehouse} in the warehouse, {self.api} at the API"
 
 
@@ -39,6 +47,10 @@ class Verification:
     requests: int
     differences: list[Difference]
 
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        return asdict(self)
+
     def __str__(self) -> str:
         lines = [
             f"conversations   {self.conversations} compared, {len(self.differences)} differ",
@@ -47,47 +59,46 @@ class Verification:
         return "\n".join([*lines, *map(str, self.differences)])
 
 
-@with_config(sections=("sources", "flowiq"))
 def verify(
     pipeline: dlt.Pipeline,
-    bearer_token: str = dlt.secrets.value,
-    tenant_id: str | None = None,
-    base_url: str = PRODUCTION_URL,
+    source: FlowiqSource,
     *,
     from_last_sync: bool = False,
     mark: bool = False,
-    requests_per_minute: float = REQUESTS_PER_MINUTE,
-    rate_limit_share: float = 1.0,
 ) -> Verification:
-    """Compare the API's `totalMessages` with `current_messages`, one request per conversation.
+    """Compare the API's `totalMessages` with the messages that are not gone.
+
+    One request per conversation. What the API counts and never hands out (`surplus` in
+    `conversations`) is no difference.
 
     Args:
         pipeline: The pipeline that loaded the warehouse.
-        bearer_token: As for `flowiq_source`.
-        tenant_id: As for `flowiq_source`.
-        base_url: As for `flowiq_source`.
+        source: The source that it loaded, for its settings.
         from_last_sync: Take the counts that the last sync saw; costs no request.
         mark: Have the next sync read what differs to its beginning.
-        requests_per_minute: As for `flowiq_source`.
-        rate_limit_share: As for `flowiq_source`.
 
     Raises:
+        Busy: another process syncs with this pipeline.
+        ConfigurationError: the destination answers no SQL, or holds no tables.
         FlowiqError: the API cannot be asked.
     """
-    client = FlowiqClient(
-        Settings(bearer_token, tenant_id, base_url, requests_per_minute, rate_limit_share)
-    )
-    tenant, meter = client.settings.tenant_key, Meter()
-    known = _conversations(pipeline, tenant)
-    api = _seen if from_last_sync else partial(_counted, client, meter)
-    differences = [
-        Difference(conversation.contact_id, conversation.whatsapp_id, conversation.live, counted)
-        for conversation in known
-        if (counted := api(conversation)) != conversation.live
-    ]
-    if mark and differences:
-        _mark(pipeline, tenant, differences)
-    return Verification(len(known), meter.requests, differences)
+    with sole_sync(pipeline):
+        known, requests = _conversations(pipeline, source), 0
+        if from_last_sync:
+            counts = [_seen(one) for one in known]
+        else:
+            client = source.feed.connect(source.feed.settings, sleep=time.sleep)
+            answers = list(in_order([partial(_counted, client, one) for one in known]))
+            counts = [count for count, _ in answers]
+            requests = sum(meter.requests for _, meter in answers)
+        differences = [
+            Difference(one.contact_id, one.whatsapp_id, one.live, count)
+            for one, count in zip(known, counts, strict=True)
+            if count != one.live
+        ]
+        if mark and differences:
+            _mark(pipeline, source, differences)
+    return Verification(len(known), requests, differences)
 
 
 class _Known(NamedTuple):
@@ -97,41 +108,61 @@ class _Known(NamedTuple):
     whatsapp_id: str | None
     status: str
     message_count: int | None
+    surplus: int | None
     live: int
 
 
-def _conversations(pipeline: dlt.Pipeline, tenant: str) -> list[_Known]:
-    with pipeline.sql_client() as sql:
-        conversations = sql.make_qualified_table_name("conversations")
-        messages = sql.make_qualified_table_name("current_messages")
-        rows = sql.execute_sql(
-            f"SELECT c.contact_id, c.whatsapp_id, c.status, c.message_count, "  # noqa: S608
+def _conversations(pipeline: dlt.Pipeline, source: FlowiqSource) -> list[_Known]:
+    names = TableNames.of(source)
+    with reading(pipeline, source) as client:
+        if not isinstance(client, SqlJobClientBase):
+            raise ConfigurationError(
+                "verify asks the destination by SQL, and this one answers none: "
+                "compare its files with the counts in conversations"
+            )
+        sql = client.sql_client
+        conversations = sql.make_qualified_table_name(names.conversations)
+        messages = sql.make_qualified_table_name(names.messages)
+        select = (
+            f"SELECT c.contact_id, c.whatsapp_id, c.status, c.message_count, c.surplus, "  # noqa: S608
             f"(SELECT count(*) FROM {messages} m WHERE m.tenant_id = c.tenant_id "
-            f"AND m.contact_id = c.contact_id) FROM {conversations} c "
-            f"WHERE c.tenant_id = %s ORDER BY c.contact_id",
-            tenant,
+            f"AND m.contact_id = c.contact_id AND NOT {gone(sql, names)}) FROM {conversations} c "
+            f"WHERE c.tenant_id = %s ORDER BY c.contact_id"
         )
+        try:
+            rows = sql.execute_sql(select, source.feed.settings.tenant_key)
+        except DatabaseUndefinedRelation:
+            raise ConfigurationError(
+                f"verify finds no tables {names.messages} and {names.conversations} in the "
+                "dataset: sync first, or check dataset_name"
+            ) from None
     return [_Known(*row) for row in rows or []]
 
 
 def _seen(known: _Known) -> int:
-    return 0 if known.status == "missing" else known.message_count or 0
+    if known.status in {"missing", "doubtful"} or known.message_count is None:
+        return 0 if known.status == "missing" else known.live
+    return known.message_count - (known.surplus or 0)
 
 
-def _counted(client: FlowiqClient, meter: Meter, known: _Known) -> int:
-    who = conversation_params(known.contact_id, known.whatsapp_id or "")
-    try:
-        page = result_of(client.messages(who, 1, meter))
-    except NotFound:
-        return 0
-    return len(page.rows) if page.total is None else page.total
+def _counted(client: Any, known: _Known) -> tuple[int, Meter]:
+    meter = Meter()
+    for who in conversation_ways(known.contact_id, known.whatsapp_id or ""):
+        try:
+            page = client.messages(who, 1, meter, size=PAGE_SIZE, ascending=False)
+        except NotFound:
+            continue
+        total = len(page.rows) if page.total is None else page.total
+        return total - (known.surplus or 0), meter
+    return 0, meter
 
 
-def _mark(pipeline: dlt.Pipeline, tenant: str, found: list[Difference]) -> None:
+def _mark(pipeline: dlt.Pipeline, source: FlowiqSource, found: list[Difference]) -> None:
     """Forget the cursors in the destination's state; the next sync begins with that state."""
+    forget_working_folder(pipeline)
+    pipeline.sync_destination()
     with pipeline.managed_state(extract_state=True) as state:
-        messages = state["sources"]["flowiq"]["resources"]["messages"]
-        kept = TenantState.kept(messages, tenant)
+        kept = TenantState.kept(messages_state(state, source), source.feed.settings.tenant_key)
         for difference in found:
             kept.forget_cursor(difference.contact_id)
     pipeline.normalize()

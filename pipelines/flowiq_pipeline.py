@@ -5,11 +5,13 @@ the credentials are wrong; 130 it was interrupted.
 """
 
 import argparse
+import gc
 import os
-import re
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import dlt
@@ -19,9 +21,14 @@ from dlt.common.configuration.exceptions import (
 )
 from dlt.common.destination.exceptions import UnknownDestinationModule
 from dlt.common.exceptions import MissingDependencyException
+from dlt.common.pipeline import get_dlt_pipelines_dir
+from dlt.common.runtime import signals
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from flowiq_source import FlowiqError, flowiq_source, plan, sync
+from flowiq_source.loading.lock import sole
+from flowiq_source.loading.undocumented import delete_at_once
+from flowiq_source.tenants import tenant_suffix
 
 INTERRUPTED = 130
 """The exit status of a program that was ended by Ctrl-C."""
@@ -52,9 +59,11 @@ def reporting(main: Main) -> Main:
 def main(options: argparse.Namespace) -> int:
     """Sync and print the summary, or say what a sync would cost."""
     if options.plan:
-        print(plan(open_pipeline(), **_given(options)))
+        print(plan(open_pipeline(), flowiq_source(backend="pyarrow", **_given(options))))
         return 0
-    summary = sync(open_pipeline(), flowiq_source(**_given(options)), **_sync_settings())
+    source = flowiq_source(**{"backend": "pyarrow"} | _given(options))
+    with signals.intercepted_signals(), _old_objects_left_alone():
+        summary = sync(open_pipeline(), source)
     print(summary)
     return 0 if summary.complete else 1
 
@@ -65,31 +74,39 @@ def open_pipeline() -> dlt.Pipeline:
     Each tenant has a pipeline and a staging dataset of its own, so that two may load into one
     dataset at the same time.
     """
-    tenant = re.sub(r"\W", "_", dlt.config.get("sources.flowiq.tenant_id", str) or "").lower()
-    suffix = f"_{tenant}" if tenant else ""
+    suffix = tenant_suffix(dlt.config.get("sources.flowiq.tenant_id", str) or "")
     layout = "destination.staging_dataset_name_layout"
     dlt.config[layout] = dlt.config.get(layout) or f"%s_staging{suffix}"
     # Not flowiq.duckdb: DuckDB wants file and dataset to have different names.
     file = "destination.duckdb.credentials"
     dlt.secrets[file] = dlt.secrets.get(file) or "flowiq_pipeline.duckdb"
+    name = f"flowiq_pipeline{suffix}"
+    try:
+        return _pipeline(name)
+    except Exception:  # noqa: BLE001 - dlt has many ways not to be able to read a file
+        # A machine that lost its power leaves empty files; a sync begins without them anyway.
+        folder = Path(get_dlt_pipelines_dir())
+        with sole(folder, name):
+            delete_at_once(folder / name)
+        return _pipeline(name)
+
+
+def _pipeline(name: str) -> dlt.Pipeline:
     return dlt.pipeline(
-        pipeline_name=f"flowiq_pipeline{suffix}",
+        pipeline_name=name,
         destination=dlt.config.get("destination_type", str) or "duckdb",
         dataset_name=dlt.config.get("dataset_name", str) or "flowiq",
     )
 
 
-def _sync_settings() -> dict[str, Any]:
-    """The settings of `sync` that are in dlt's config."""
-    types: dict[str, type] = {
-        "package_conversations": int,
-        "package_minutes": float,
-        "delete_gone": bool,
-    }
-    found: dict[str, Any] = {
-        name: dlt.config.get(f"sources.flowiq.{name}", kind) for name, kind in types.items()
-    }
-    return {name: value for name, value in found.items() if value is not None}
+@contextmanager
+def _old_objects_left_alone() -> Iterator[None]:
+    """Keep the garbage collector from looking through all imported modules again and again."""
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
 
 
 def _options() -> argparse.Namespace:
@@ -99,6 +116,11 @@ def _options() -> argparse.Namespace:
     )
     parser.add_argument("--start-date", help="backfill messages from this ISO 8601 time on, UTC")
     parser.add_argument("--end-date", help="and before this one; without it, until now")
+    parser.add_argument(
+        "--force",
+        action="store_true",
+        help="believe it when more than a tenth of the conversations vanish at once",
+    )
     parser.add_argument(
         "--plan", action="store_true", help="say what a run would cost, for 1 request"
     )
@@ -111,7 +133,7 @@ def _options() -> argparse.Namespace:
 
 def _given(options: argparse.Namespace) -> dict[str, Any]:
     """The source's settings that are on the command line; dlt's config has the others."""
-    names = ("full_refresh", "start_date", "end_date")
+    names = ("full_refresh", "start_date", "end_date", "force")
     return {name: value for name in names if (value := getattr(options, name))}
 
 

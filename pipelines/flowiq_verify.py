@@ -9,13 +9,15 @@ import sys
 
 from flowiq_pipeline import open_pipeline, reporting
 
-from flowiq_source import verify
+from flowiq_source import flowiq_source, verify
 
 
 @reporting
 def main(options: argparse.Namespace) -> int:
     """Compare and print."""
-    found = verify(open_pipeline(), from_last_sync=options.from_last_sync, mark=options.mark)
+    found = verify(
+        open_pipeline(), flowiq_source(), from_last_sync=options.from_last_sync, mark=options.mark
+    )
     print(found)
     return 1 if found.differences else 0
 

@@ -67,7 +67,11 @@ def test_a_second_sync_adds_nothing_and_asks_one_page_per_conversation(
     assert summary.requests == len(sandbox.requests) == 120 + 2
     assert (summary.saved, summary.wasted) == (3 * 2, 0)
     assert summary.newer == 0
-    assert summary.rows == {"contacts": 120, "conversations": 120}
+    assert summary.rows == {
+        "contact_identities": 120,
+        "contacts": 120,
+        "conversations": 120,
+    }
     assert content() == before
 
 
@@ -101,7 +105,7 @@ def test_a_first_page_that_is_the_same_as_last_time_is_the_end(
     for _ in range(2):
         summary = warehouse.sync(sandbox)
         assert (message_requests(sandbox), summary.newer, summary.saved) == (1, 0, 2)
-        assert summary.rows == {"contacts": 1, "conversations": 1}
+        assert summary.rows == {"contact_identities": 1, "contacts": 1, "conversations": 1}
     assert (warehouse.table("messages"), warehouse.table("messages__reactions")) == before
     assert loaded(warehouse) == expected(sandbox)
     [row] = warehouse.table("conversations")
@@ -459,16 +463,19 @@ def test_a_failed_conversation_is_read_again_from_where_it_was(
 def test_a_conversation_that_is_gone_is_missing_and_no_failure(
     warehouse: Warehouse, sandbox: Sandbox, alice: Contact
 ) -> None:
-    """404 is recorded; what was loaded and known of it stays."""
+    """404 by id and by number, twice, is recorded; what was loaded and known of it stays."""
     write(sandbox, alice, 3)
     warehouse.sync(sandbox)
     gone = Reply(404, b'{"success": false, "error": "Contact not found"}')
-    sandbox.intercept = lambda params: gone if "contactId" in params else None
+    sandbox.intercept = lambda params: gone if "page" in params and "ascending" in params else None
     summary = warehouse.sync(sandbox)
-    assert (summary.missing, summary.complete) == (1, True)
+    assert (summary.doubtful, summary.missing, summary.complete) == (1, 0, True)
+    assert loaded(warehouse) == expected(sandbox)
+    summary = warehouse.sync(sandbox)
+    assert (summary.doubtful, summary.missing, summary.complete) == (0, 1, True)
     [row] = warehouse.query(
         "SELECT status, message_count, last_message_at IS NOT NULL, rescanned_at IS NOT NULL, "
         "requests FROM flowiq.conversations"
     )
-    assert row == ("missing", 3, True, True, 1)
+    assert row == ("missing", 3, True, True, 2)
     assert warehouse.one("SELECT count(*) FROM flowiq.messages") == 3

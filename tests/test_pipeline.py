@@ -29,9 +29,9 @@ def test_one_command_loads_everything_and_says_so(
     assert (done.returncode, done.stderr) == (0, "")
     lines = re.sub(r"[0-9.]+$", "N", done.stdout.strip()).splitlines()
     assert [re.sub(r"\s+", " ", line) for line in lines] == [
-        "new messages 120",
-        "rows written contacts 1, conversations 1, messages 120, messages__reactions 1",
-        "conversations 1 read, 0 quiet, 0 missing, 0 failed",
+        "messages 120 new, 0 known ones read again",
+        "rows written contact_identities 1, contacts 1, conversations 1, messages 120, messages__reactions 1",  # noqa: E501
+        "conversations 1 read, 0 quiet, 0 missing, 0 doubtful, 0 failed",
         "requests 3 spent, 2 planned, 0 saved, 0 wasted",
         "seconds N",
     ]
@@ -88,6 +88,11 @@ FAILURES: dict[str, tuple[dict[str, str], int, str]] = {
     "a wrong tenant": ({"SOURCES__FLOWIQ__TENANT_ID": "another-organisation"}, 2, "HTTP 401"),
     "plain http": ({"SOURCES__FLOWIQ__BASE_URL": "http://example.com"}, 2, "https://"),
     "a bad date": ({"SOURCES__FLOWIQ__START_DATE": "soon"}, 2, "start_date"),
+    "a misspelt key": (
+        {"SOURCES__FLOWIQ__LOOKBACK_DAY": "3"},
+        2,
+        "lookback_day is no setting: did you mean lookback_days?",
+    ),
     "a bad number": ({"SOURCES__FLOWIQ__LOOKBACK_DAYS": "many"}, 2, "lookback_days"),
     "an unknown destination": ({"DESTINATION_TYPE": "drawer"}, 2, "drawer"),
 }
@@ -117,11 +122,11 @@ def test_a_failed_conversation_makes_exit_status_1(
 ) -> None:
     """The summary says how many, and where the reasons are."""
     sandbox.intercept = lambda params: (
-        reply_json(400, {"success": False, "error": "No"}) if "contactId" in params else None
+        reply_json(400, {"success": False, "error": "No"}) if "ascending" in params else None
     )
     done = run()
     assert done.returncode == 1
-    assert "0 read, 0 quiet, 0 missing, 1 failed" in done.stdout
+    assert "0 read, 0 quiet, 0 missing, 0 doubtful, 1 failed" in done.stdout
     assert "status = 'failed'" in done.stdout
 
 
@@ -280,3 +285,18 @@ def test_the_sandbox_can_be_started_alone() -> None:
         said = [process.stdout.readline() for _ in range(7)]
         process.terminate()
     assert any("SOURCES__FLOWIQ__BASE_URL=http://127.0.0.1:" in line for line in said)
+
+
+@pytest.mark.parametrize("content", ["", "{}"])
+@pytest.mark.parametrize("file", ["state.json", "schemas/flowiq.schema.json"])
+def test_a_working_folder_that_dlt_cannot_open_is_made_anew(
+    run: Run, sandbox: Sandbox, tmp_path: Path, file: str, content: str
+) -> None:
+    """As a machine leaves it that lost its power."""
+    sandbox.world.add_message(sandbox.world.add_contact("27820000001"))
+    assert run().returncode == 0
+    [folder] = (tmp_path / "dlt").rglob("flowiq_pipeline_sandbox")
+    (folder / file).write_text(content)
+    again = run()
+    assert (again.returncode, again.stderr) == (0, "")
+    assert "0 new" in again.stdout

@@ -2,13 +2,20 @@
 
 import json
 import multiprocessing
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
+import duckdb
 import pytest
+from dlt.pipeline.exceptions import PipelineStepFailed
 
-from flowiq_source import Verification, sync, verify
-from flowiq_source.errors import Busy
+from flowiq_source import Verification, plan, sync, verify
+from flowiq_source.errors import Busy, ConfigurationError
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.sandbox import Contact, Reply, Sandbox
 from tests.support.history import DAY, expected, loaded, message_requests, write
@@ -32,6 +39,12 @@ def lose(sandbox: Sandbox, contacts: list[Contact]) -> None:
     sandbox.world.delete_contact(contacts[2])
 
 
+def see_what_is_lost(warehouse: Warehouse, sandbox: Sandbox) -> None:
+    """Sync twice: a contact that is listed no longer is doubtful first."""
+    for _ in range(2):
+        warehouse.sync(sandbox)
+
+
 def current(warehouse: Warehouse) -> int:
     """How many messages the view shows."""
     count: int = warehouse.one("SELECT count(*) FROM flowiq.current_messages")
@@ -45,7 +58,7 @@ def test_the_view_leaves_out_what_the_api_has_no_longer(
     warehouse.sync(sandbox)
     assert current(warehouse) == 450
     lose(sandbox, history)
-    warehouse.sync(sandbox)
+    see_what_is_lost(warehouse, sandbox)
     assert current(warehouse) == 149 + 150
     assert warehouse.one("SELECT count(*) FROM flowiq.messages") == 450
     pagination = {"currentPage": 1, "totalPages": 1, "totalMessages": 1, "hasNextPage": False}
@@ -65,6 +78,7 @@ def test_gone_messages_can_be_deleted_instead(
     """With their reactions, and nothing else."""
     warehouse.sync(sandbox)
     lose(sandbox, history)
+    warehouse.sync(sandbox)
     sync(warehouse.pipeline, warehouse.source(sandbox), delete_gone=True)
     assert warehouse.one("SELECT count(*) FROM flowiq.messages") == current(warehouse) == 299
     assert warehouse.one("SELECT count(*) FROM flowiq.messages__reactions") == 1
@@ -74,13 +88,7 @@ def test_gone_messages_can_be_deleted_instead(
 def verified(warehouse: Warehouse, sandbox: Sandbox, **options: bool) -> Verification:
     """A verification; `sandbox.requests` holds what it asked."""
     sandbox.requests.clear()
-    return verify(
-        warehouse.pipeline,
-        bearer_token=sandbox.token,
-        tenant_id=sandbox.tenant,
-        base_url=sandbox.url,
-        **options,
-    )
+    return verify(warehouse.pipeline, warehouse.source(sandbox), **options)
 
 
 def test_a_warehouse_that_equals_the_api_is_verified(
@@ -89,7 +97,7 @@ def test_a_warehouse_that_equals_the_api_is_verified(
     """For a request per conversation, or none against what the last sync saw."""
     warehouse.sync(sandbox)
     lose(sandbox, history)
-    warehouse.sync(sandbox)
+    see_what_is_lost(warehouse, sandbox)
     found = verified(warehouse, sandbox)
     assert (found.conversations, found.differences) == (3, [])
     assert found.requests == len(sandbox.requests) == 3
@@ -117,6 +125,83 @@ def test_a_difference_is_named_and_can_be_marked_for_a_rescan(
     assert message_requests(sandbox) == 4
     assert verified(warehouse, sandbox).differences == []
     assert loaded(warehouse) == expected(sandbox)
+
+
+@pytest.mark.parametrize("from_last_sync", [False, True])
+def test_a_verification_needs_neither_working_folder_nor_view(
+    warehouse: Warehouse, sandbox: Sandbox, history: list[Contact], from_last_sync: bool
+) -> None:
+    """All that it takes is in the destination, also what it marks."""
+    warehouse.sync(sandbox)
+    warehouse.query("DELETE FROM flowiq.messages WHERE content = 'message 5'")
+    warehouse.query("DROP VIEW flowiq.current_messages")
+    folder = warehouse.folder / "pipelines"
+    shutil.rmtree(folder)
+    found = verified(warehouse, sandbox, from_last_sync=from_last_sync, mark=True)
+    assert [one.warehouse for one in found.differences] == [149] * 3
+    shutil.rmtree(folder)
+    warehouse.sync(sandbox)
+    assert message_requests(sandbox) == 6
+    assert loaded(warehouse) == expected(sandbox)
+
+
+def test_what_another_process_reads_can_be_verified(
+    warehouse: Warehouse, sandbox: Sandbox, history: list[Contact]
+) -> None:
+    """And planned: neither writes to the DuckDB file."""
+    warehouse.sync(sandbox)
+    read = "import duckdb, sys; c = duckdb.connect(sys.argv[1], read_only=True); print(); input()"
+    with subprocess.Popen(
+        [sys.executable, "-u", "-c", read, str(warehouse.file)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    ) as reader:
+        assert reader.stdout
+        reader.stdout.readline()
+        assert verified(warehouse, sandbox).differences == []
+        assert plan(warehouse.pipeline, warehouse.source(sandbox)).new == 0
+        with pytest.raises(PipelineStepFailed, match="lock"):
+            warehouse.sync(sandbox)
+        reader.kill()
+
+
+def test_what_this_process_has_open_can_be_verified(
+    warehouse: Warehouse, sandbox: Sandbox, history: list[Contact]
+) -> None:
+    """As in a notebook."""
+    warehouse.sync(sandbox)
+    with duckdb.connect(str(warehouse.file)):
+        assert verified(warehouse, sandbox).differences == []
+
+
+def test_what_was_never_loaded_is_not_verified(warehouse: Warehouse, sandbox: Sandbox) -> None:
+    """That nothing differs would be a false promise where the dataset's name is wrong."""
+    with pytest.raises(ConfigurationError, match="no tables messages and conversations"):
+        verified(warehouse, sandbox)
+    assert sandbox.requests == []
+
+
+@pytest.mark.parametrize("asks", [verify, plan])
+def test_nothing_is_compared_while_a_sync_goes_on(
+    warehouse: Warehouse, sandbox: Sandbox, history: list[Contact], asks: Callable[..., Any]
+) -> None:
+    """The numbers would be of two moments."""
+    warehouse.sync(sandbox)
+    sandbox.requests.clear()
+    with sole_sync(warehouse.pipeline), pytest.raises(Busy):
+        asks(warehouse.pipeline, warehouse.source(sandbox))
+    assert sandbox.requests == []
+
+
+def test_a_verification_leaves_a_pending_package(
+    warehouse: Warehouse, sandbox: Sandbox, history: list[Contact]
+) -> None:
+    """It only looks."""
+    warehouse.sync(sandbox)
+    warehouse.pipeline.extract(warehouse.source(sandbox))
+    verified(warehouse, sandbox)
+    plan(warehouse.pipeline, warehouse.source(sandbox))
+    assert warehouse.pipeline.has_pending_data
 
 
 def test_a_verification_shows_no_phone_number(warehouse: Warehouse, sandbox: Sandbox) -> None:

@@ -1,19 +1,22 @@
 """What an HTTP answer says: a page of raw rows, or which error. Pure.
 
+What is odd but can be read is read: only what leaves a doubt about the rows is an error.
+
 Source: FlowIQ API reference, "Conversations", and the vendor's OpenAPI file.
 """
 
 import json
-import time
+import re
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from email.utils import parsedate_to_datetime
 from typing import Any, NoReturn
 
 import msgspec
 
 from flowiq_source import errors
+from flowiq_source.api.waits import wait_asked
+from flowiq_source.settings import PAGE_SIZE
 
 RawRow = Any
 """One element of `messages` or `contacts`; an object, if the API is well."""
@@ -21,9 +24,23 @@ RawRow = Any
 ReadRows = Callable[[bytes], Any]
 """The JSON text of a page's rows to the rows; `json.loads` does, for one.
 
+What it cannot read is given to it once more as `plain_json` writes it.
+
 Raises:
     ValueError: it is no JSON, whatever it looked like.
 """
+
+MOST_ROWS = 10**9
+"""No account has more; a count above is no count."""
+
+_DEEPEST = 200
+"""How deep JSON may be nested; Python's reader gives up at about 1,000 levels."""
+
+_LONGEST_INTEGER = 4000
+"""How many digits a number may have; Python refuses 4,300."""
+
+_MOST_WORDS = 1000
+"""How many characters of an error are looked at."""
 
 
 class Answer(msgspec.Struct):
@@ -33,6 +50,7 @@ class Answer(msgspec.Struct):
     error: Any = None
     message: Any = None
     pagination: Any = None
+    count: Any = None
     contacts: msgspec.Raw = msgspec.Raw()
     messages: msgspec.Raw = msgspec.Raw()
     contact: msgspec.Raw = msgspec.Raw()
@@ -40,39 +58,69 @@ class Answer(msgspec.Struct):
 
 _decoder = msgspec.json.Decoder(Answer)
 
-_BY_STATUS: dict[int, tuple[type[errors.FlowiqError], str]] = {
-    401: (
-        errors.CredentialsError,
-        "the token is wrong or not the tenant's: check sources.flowiq.bearer_token and tenant_id",
-    ),
+Verdict = tuple[type[errors.FlowiqError], str]
+"""The class of an error, and what to do."""
+
+_CREDENTIALS: Verdict = (
+    errors.CredentialsError,
+    "the token is wrong or not the tenant's: check sources.flowiq.bearer_token and tenant_id",
+)
+_ORGANISATION: Verdict = (
+    errors.UnknownOrganisation,
+    "FlowIQ knows no organisation with this tenant id: check sources.flowiq.tenant_id",
+)
+_TENANT_MISSING: Verdict = (
+    errors.ConfigurationError,
+    "FlowIQ wants a tenant id: set sources.flowiq.tenant_id",
+)
+_NOT_FOUND: Verdict = (errors.NotFound, "the API has no such contact or conversation")
+_BAD_REQUEST: Verdict = (
+    errors.BadRequest,
+    "the API refuses the request; it may have changed, or the connector has a bug",
+)
+_RATE_LIMITED: Verdict = (
+    errors.RateLimited,
+    "the account's requests are used up, perhaps by another program; run again later",
+)
+_SERVER_ERROR: Verdict = (errors.ServerError, "FlowIQ has a problem of its own; run again later")
+_NOT_FLOWIQ: Verdict = (
+    errors.NotFlowiq,
+    "this is not an answer that FlowIQ documents; check sources.flowiq.base_url and any proxy",
+)
+
+_BY_STATUS: dict[int, Verdict] = {
+    401: _CREDENTIALS,
     403: (
         errors.CredentialsError,
         "the token may not read this: check sources.flowiq.bearer_token and its rights in FlowIQ",
     ),
-    404: (errors.NotFound, "the API has no such contact or conversation"),
     408: (errors.ServerError, "the API gave up waiting; run again later"),
-    429: (
-        errors.RateLimited,
-        "the account's requests are used up, perhaps by another program; run again later",
-    ),
+    429: _RATE_LIMITED,
 }
-_ORGANISATION = (
-    errors.UnknownOrganisation,
-    "FlowIQ knows no organisation with this tenant id: check sources.flowiq.tenant_id",
-)
-_TENANT_MISSING = (
-    errors.ConfigurationError,
-    "FlowIQ wants a tenant id: set sources.flowiq.tenant_id",
-)
-_BAD_REQUEST = (
-    errors.BadRequest,
-    "the API refuses the request; it may have changed, or the connector has a bug",
-)
-_SERVER_ERROR = (errors.ServerError, "FlowIQ has a problem of its own; run again later")
-_NOT_FLOWIQ = (
-    errors.NotFlowiq,
-    "this is not an answer that FlowIQ documents; check sources.flowiq.base_url and any proxy",
-)
+
+_TENANT = "(?:organi[sz]ation|tenant)"
+_NO_TENANT = rf"{_TENANT} (?:\w+ ){{0,4}}not found|no {_TENANT} found"
+_NOBODY = r"(?:contact|conversation|order) (?:\w+ ){0,2}(?:not (?:be )?found|not exist)"
+_BY_404_WORDS: list[tuple[str, Verdict]] = [
+    (r"invalid endpoint|missing required|no route|cannot get", _BAD_REQUEST),
+    (rf"{_NOBODY}|no (?:such )?(?:contact|conversation|order)\b", _NOT_FOUND),
+    (_NO_TENANT, _ORGANISATION),
+]
+_BY_400_WORDS: list[tuple[str, Verdict]] = [
+    (r"tenant ?id (?:is )?(?:required|missing)|missing tenant ?id", _TENANT_MISSING),
+]
+_BY_WORDS: list[tuple[str, Verdict]] = [
+    # First, because credentials end a run and a parser speaks of tokens too.
+    (r"internal|unexpected|unavailable|timed? ?out|database|json|syntax", _SERVER_ERROR),
+    *_BY_400_WORDS,
+    *_BY_404_WORDS[1:],
+    (r"^not found$", _NOT_FOUND),
+    (r"rate limit|too many requests|quota", _RATE_LIMITED),
+    (r"authenticat|authori[sz]|api ?key|\bjwt\b|forbidden|access denied|credential", _CREDENTIALS),
+    (rf"(?:token|{_TENANT}) mismatch", _CREDENTIALS),
+    (r"(?:bearer|access) token|(?:expired|invalid|missing|revoked) token", _CREDENTIALS),
+    (r"token (?:has |is )?(?:been )?(?:expired|invalid|missing|required|revoked)", _CREDENTIALS),
+]
 
 
 @dataclass(frozen=True)
@@ -95,7 +143,7 @@ def check_answer(tried: str, status: int, headers: Mapping[str, str], body: byte
         FlowiqError: the class says what kind of trouble it is, the text what to do.
     """
     answer = _json_object(body)
-    if status == 200 and answer is not None and answer.success is not False:
+    if status == 200 and answer is not None and not _refuses(answer):
         return answer
     kind, advice = _diagnosis(status, answer)
     message = f"{tried}: HTTP {status}{_what_came(status, answer)}: {advice}"
@@ -108,13 +156,13 @@ def _json_object(body: bytes) -> Answer | None:
     try:
         return _decoder.decode(body)
     except (msgspec.MsgspecError, ValueError, RecursionError):
-        # Python's own takes more: numbers beyond bounds, half an emoji, other encodings.
         return _lenient_object(body)
 
 
 def _lenient_object(body: bytes) -> Answer | None:
+    """What an answer says that only `read_json` can read."""
     try:
-        answer = json.loads(body)
+        answer = read_json(body)
     except (ValueError, RecursionError):
         return None
     if not isinstance(answer, dict):
@@ -126,46 +174,101 @@ def _lenient_object(body: bytes) -> Answer | None:
     return Answer(**known)
 
 
-def _diagnosis(status: int, answer: Answer | None) -> tuple[type[errors.FlowiqError], str]:
-    words = f"{answer.error} {answer.message}".lower() if answer else ""
-    if status in (200, 404) and "organization not found" in words:
-        return _ORGANISATION
-    if status in (200, 400) and "tenant id is required" in words:
-        return _TENANT_MISSING
-    if status == 200 and answer is not None:
-        return _SERVER_ERROR
-    if status in _BY_STATUS and (answer is not None or status != 404):
+def read_json(text: bytes) -> Any:
+    """What JSON says that may break the rules where they can be bent.
+
+    Bytes in no known encoding become U+FFFD. What is nested too deep, and numbers with too many
+    digits, become their own text. Control characters may stand in texts.
+
+    Raises:
+        ValueError: it is no JSON.
+    """
+    known = text.decode(json.detect_encoding(text), "replace")
+    try:
+        return _loads(known)
+    except RecursionError:
+        return _loads(_shallow(known))
+
+
+def plain_json(text: bytes) -> bytes:
+    """The same as JSON that breaks no rules; see `read_json`."""
+    return json.dumps(read_json(text)).encode()
+
+
+def _loads(text: str) -> Any:
+    return json.loads(text, strict=False, parse_int=_integer)
+
+
+def _integer(digits: str) -> int | str:
+    return int(digits) if len(digits) <= _LONGEST_INTEGER else digits
+
+
+# A text without an end reaches to the end, so that it is looked at once.
+_TOKEN = re.compile(r'"(?:[^"\\]|\\.)*"?|[\[\]{}]', re.DOTALL)
+
+
+def _shallow(text: str) -> str:
+    """The same JSON, in which what is nested too deep is a text."""
+    kept, start, depth, deep = [], 0, 0, 0
+    for found in _TOKEN.finditer(text):
+        if found[0] in "[{":
+            depth += 1
+            if depth == _DEEPEST:
+                deep = found.start()
+        elif found[0] in "]}":
+            if depth == _DEEPEST:
+                kept += [text[start:deep], json.dumps(text[deep : found.end()])]
+                start = found.end()
+            depth -= 1
+    return "".join(kept) + text[start:]
+
+
+def _refuses(answer: Answer) -> bool:
+    success = _flag(answer.success)
+    return success is False or (success is None and bool(answer.error))
+
+
+def _diagnosis(status: int, answer: Answer | None) -> Verdict:
+    if answer is None:
+        return _by_status(status, _NOT_FLOWIQ)
+    words = _words(answer)
+    if status == 200:
+        return _first(_BY_WORDS, words) or _SERVER_ERROR
+    if status == 404:
+        # What stands before the API may answer in JSON too; its 404 says nothing of a contact.
+        other = _NOT_FOUND if _flag(answer.success) is False else _NOT_FLOWIQ
+        return _first(_BY_404_WORDS, words) or other
+    if status == 400 and (verdict := _first(_BY_400_WORDS, words)):
+        return verdict
+    return _by_status(status, _BAD_REQUEST)
+
+
+def _words(answer: Answer) -> str:
+    """What the API says of an error: lower case, one space between words, codes as words."""
+    said: list[Any] = []
+    for value in (answer.error, answer.message):
+        said += value.values() if isinstance(value, dict) else [value]
+    text = " ".join(value for value in said if isinstance(value, str))
+    apart = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", text[:_MOST_WORDS])
+    return re.sub(r"[\W_]+", " ", apart).strip().lower()
+
+
+def _first(table: list[tuple[str, Verdict]], words: str) -> Verdict | None:
+    return next((verdict for pattern, verdict in table if re.search(pattern, words)), None)
+
+
+def _by_status(status: int, other_4xx: Verdict) -> Verdict:
+    if status in _BY_STATUS:
         return _BY_STATUS[status]
     if status >= 500:
         return _SERVER_ERROR
-    return _BAD_REQUEST if answer is not None and status >= 400 else _NOT_FLOWIQ
+    return other_4xx if status >= 400 else _NOT_FLOWIQ
 
 
 def _what_came(status: int, answer: Answer | None) -> str:
     if answer is None:
         return ", no JSON object"
     return " with success: false" if status == 200 else ""
-
-
-def wait_asked(headers: Mapping[str, str]) -> float | None:
-    """Seconds that the server asks to wait: `Retry-After`, else until `X-RateLimit-Reset`."""
-    # The server's own clock, because ours may be minutes off.
-    now = _epoch(headers.get("date")) or time.time()
-    asked = headers.get("retry-after", "")
-    if asked.isdigit():
-        return float(asked)
-    until = _epoch(asked)
-    if until is None and headers.get("x-ratelimit-remaining", "0") == "0":
-        reset = headers.get("x-ratelimit-reset", "")
-        until = float(reset) if reset.isdigit() else None
-    return None if until is None else max(0.0, until - now)
-
-
-def _epoch(http_date: str | None) -> float | None:
-    try:
-        return parsedate_to_datetime(http_date or "").timestamp()
-    except ValueError:
-        return None
 
 
 def fingerprint_of(body: bytes) -> str:
@@ -176,64 +279,79 @@ def fingerprint_of(body: bytes) -> str:
     return f"{zlib.crc32(body):08x}"
 
 
-def contacts_of(tried: str, answer: Answer, number: int) -> Page:
+def contacts_of(tried: str, answer: Answer, number: int, size: int = PAGE_SIZE) -> Page:
     """The page of contacts in a good answer.
 
     Raises:
-        NotFlowiq: the rows or the pagination are missing, or it is another page.
+        NotFlowiq: there are no rows, or it is another page.
     """
-    rows = _read(answer.contacts, json.loads)
-    return _page(tried, answer, number, rows, "contacts", "totalContacts")
+    return _page(tried, answer, number, size, "contacts", json.loads)
 
 
-def messages_of(tried: str, answer: Answer, number: int, read_rows: ReadRows) -> Page:
+def messages_of(
+    tried: str, answer: Answer, number: int, read_rows: ReadRows, size: int = PAGE_SIZE
+) -> Page:
     """The page of messages in a good answer.
 
     Raises:
-        NotFlowiq: the rows or the pagination are missing, or it is another page.
+        NotFlowiq: there are no rows, or it is another page.
     """
-    rows = _read(answer.messages, read_rows)
-    return _page(tried, answer, number, rows, "messages", "totalMessages")
+    return _page(tried, answer, number, size, "messages", read_rows)
 
 
 def contact_of(tried: str, answer: Answer) -> RawRow:
     """The contact in a good find-by-phone answer.
 
     Raises:
-        NotFlowiq: there is none in it.
+        NotFound: it says that there is none.
+        NotFlowiq: it does not say.
     """
     contact = _read(answer.contact, json.loads)
+    if answer.contact == _NULL:
+        kind, advice = _NOT_FOUND
+        raise kind(f"{tried}: HTTP 200 with no contact: {advice}")
     if not isinstance(contact, dict):
         _undocumented(tried, "without a contact")
     return contact
 
 
+_NULL = msgspec.Raw(b"null")
+
+
 def _read(text: msgspec.Raw, read: ReadRows) -> Any:
     """None where there is no text, or no JSON in it."""
-    try:
-        return read(bytes(text)) if text else None
-    except (ValueError, RecursionError):
-        return None
+    for written in (bytes, plain_json):
+        try:
+            return read(written(bytes(text))) if text else None
+        except (ValueError, RecursionError):
+            continue
+    return None
 
 
 def _page(  # noqa: PLR0913, PLR0917 - what the two listings differ in
-    tried: str, answer: Answer, number: int, rows: Any, rows_key: str, total_key: str
+    tried: str, answer: Answer, number: int, size: int, kind: str, read: ReadRows
 ) -> Page:
-    if not isinstance(rows, list):
-        _undocumented(tried, f"without a list of {rows_key}")
-    pagination = answer.pagination
-    if not isinstance(pagination, dict):
-        _undocumented(tried, "without pagination")
-    if _count(pagination.get("currentPage", number)) != number:
+    # The vendor's file does not require a pagination.
+    said = answer.pagination if isinstance(answer.pagination, dict) else {}
+    if _integral(said.get("currentPage")) not in (None, number):
         _undocumented(tried, "of another page")
-    total_pages = _count(pagination.get("totalPages"))
-    has_next = pagination.get("hasNextPage")
-    if not isinstance(has_next, bool):
-        if total_pages is None:
-            _undocumented(tried, "that does not say whether a page follows")
-        has_next = True
-    more = has_next and (total_pages is None or number < total_pages)
-    return Page(rows, _count(pagination.get(total_key)), more)
+    total = _count(said.get(f"total{kind.title()}"))
+    text = getattr(answer, kind)
+    empty = text == _NULL and (_count(answer.count) if total is None else total) == 0
+    rows = [] if empty else _read(text, read)
+    if not isinstance(rows, list):
+        _undocumented(tried, f"without a list of {kind}")
+    size = _count(said.get(f"{kind}PerPage")) or size
+    return Page(rows, total, _more(said, number, len(rows), size, total))
+
+
+def _more(said: dict[str, Any], number: int, rows: int, size: int, total: int | None) -> bool:
+    """Whether a page follows: what the API says of it, else the count, else whether it is full."""
+    pages = _count(said.get("totalPages"))
+    says = {_flag(said.get("hasNextPage")), None if pages is None else number < pages} - {None}
+    if len(says) == 1:
+        return bool(says.pop())
+    return rows >= size if total is None else (number - 1) * size + rows < total
 
 
 def _undocumented(tried: str, what: str) -> NoReturn:
@@ -241,5 +359,25 @@ def _undocumented(tried: str, what: str) -> NoReturn:
     raise kind(f"{tried}: HTTP 200 {what}: {advice}")
 
 
+_FLAGS = {"true": True, "1": True, "1.0": True, "false": False, "0": False, "0.0": False}
+
+
+def _flag(value: object) -> bool | None:
+    """What a boolean says that may be a text or a number; None if nothing."""
+    return _FLAGS.get(str(value).strip().lower()) if isinstance(value, int | float | str) else None
+
+
+def _integral(value: object) -> int | None:
+    """What a whole number says that may be a text; None if nothing."""
+    if isinstance(value, bool) or not isinstance(value, int | float | str):
+        return None
+    try:
+        number = float(value)
+    except (ValueError, OverflowError):
+        return None
+    return int(number) if number.is_integer() else None
+
+
 def _count(value: object) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
+    number = _integral(value)
+    return number if number is not None and 0 <= number <= MOST_ROWS else None

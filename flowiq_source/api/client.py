@@ -1,21 +1,16 @@
 """The API's three operations, one request each, retried where that can help.
 
-What an answer means is decided in `answers.py`; here are the socket, the retries and the count of
-requests.
+What an answer means is decided in `answers.py`, how it comes in `transport.py`; here are the
+retries and the count of requests.
 """
 
 import json
 import logging
-import os
-from collections.abc import Awaitable, Callable, Mapping
+import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from io import BytesIO
-from typing import Any, TypeVar
-from urllib.parse import urlencode, urlsplit
-from urllib.request import getproxies, proxy_bypass
+from typing import TypeVar
 
-import certifi
-import pycurl
 import tenacity
 
 from flowiq_source import errors
@@ -30,8 +25,8 @@ from flowiq_source.api.answers import (
     fingerprint_of,
     messages_of,
 )
-from flowiq_source.api.in_flight import answered, sleep
 from flowiq_source.api.limiter import RateLimiter, shared_limiter
+from flowiq_source.api.transport import Reply, Transport
 from flowiq_source.settings import PAGE_SIZE, Settings
 
 logger = logging.getLogger("flowiq_source")
@@ -93,20 +88,26 @@ def _log_retry(state: tenacity.RetryCallState) -> None:
 
 @dataclass
 class FlowiqClient:
-    """The API's three operations for one tenant; any number of tasks may share it.
+    """The API's three operations for one tenant; any number of threads may share it.
 
-    `sleep` waits between requests, in seconds; `limiter` is the account's unless one is given.
+    `sleep` waits between requests, in seconds; what it raises goes through, so that it can end a
+    run. `limiter` is the account's unless one is given.
+
+    Raises:
+        ConfigurationError: see `Transport`.
     """
 
     settings: Settings
-    sleep: Callable[[float], Awaitable[None]] = sleep
+    sleep: Callable[[float], None] = time.sleep
     timeout_s: tuple[float, float] = TIMEOUT_S
     limiter: RateLimiter | None = None
+    read_rows: ReadRows = json.loads
 
     def __post_init__(self) -> None:
-        self._request = _request(self.settings, *self.timeout_s)
-        self._limiter = self.limiter or shared_limiter(self.settings)
-        self._retrying = tenacity.AsyncRetrying(
+        settings = self.settings
+        self._transport = Transport(settings.endpoint, settings.bearer_token, self.timeout_s)
+        self._limiter = self.limiter or shared_limiter(settings)
+        self._retrying = tenacity.Retrying(
             sleep=self.sleep,
             stop=_give_up,
             wait=_wait,
@@ -115,41 +116,43 @@ class FlowiqClient:
             reraise=True,
         )
 
-    async def contacts(self, number: int, meter: Meter) -> Page:
+    def contacts(self, number: int, meter: Meter, *, size: int = PAGE_SIZE) -> Page:
         """One page of all contacts, in no documented order.
 
         Raises:
             FlowiqError: see `check_answer` and `contacts_of`.
         """
         tried = f"listing contacts, page {number}"
-        return await self._get(
-            tried,
-            {"action": "contacts", "page": str(number), "limit": str(PAGE_SIZE)},
-            meter,
-            lambda answer, _: contacts_of(tried, answer, number),
+        params = {"action": "contacts", **_paging(number, size)}
+        return self._get(
+            tried, params, meter, lambda answer, _: contacts_of(tried, answer, number, size)
         )
 
-    async def messages(
-        self, who: Params, number: int, meter: Meter, read_rows: ReadRows = json.loads
+    def messages(
+        self,
+        who: Params,
+        number: int,
+        meter: Meter,
+        *,
+        size: int = PAGE_SIZE,
+        ascending: bool = False,
     ) -> Page:
-        """One page of a conversation, newest first.
+        """One page of a conversation, newest first, or oldest first if `ascending`.
 
         Raises:
             FlowiqError: see `check_answer` and `messages_of`.
         """
         tried = f"reading a conversation, page {number}"
-        return await self._get(
-            tried,
-            {**who, "action": "conversation-messages", "page": str(number), "limit": str(PAGE_SIZE)}
-            | {"ascending": "false"},
-            meter,
-            lambda answer, body: replace(
-                messages_of(tried, answer, number, read_rows), fingerprint=fingerprint_of(body)
-            ),
-        )
 
-    async def contact_by_phone(self, digits: str, meter: Meter) -> RawRow:
-        """The contact with this phone number.
+        def read(answer: Answer, body: bytes) -> Page:
+            page = messages_of(tried, answer, number, self.read_rows, size)
+            return replace(page, fingerprint=fingerprint_of(body))
+
+        params = {**who, "action": "conversation-messages", **_paging(number, size)}
+        return self._get(tried, params | {"ascending": str(ascending).lower()}, meter, read)
+
+    def contact_by_phone(self, value: str, meter: Meter) -> RawRow:
+        """The contact with this phone number or business-scoped id, asked for as it is given.
 
         Raises:
             NotFound: there is none.
@@ -157,143 +160,52 @@ class FlowiqClient:
         """
         tried = "finding a contact by phone"
         # The quick start names the parameter phoneNumber, the reference whatsappNumber.
-        params: Params = {
-            "action": "find-by-phone",
-            "phoneNumber": digits,
-            "whatsappNumber": digits,
-        }
-        return await self._get(tried, params, meter, lambda answer, _: contact_of(tried, answer))
+        params = {"action": "find-by-phone", "phoneNumber": value, "whatsappNumber": value}
+        return self._get(tried, params, meter, lambda answer, _: contact_of(tried, answer))
 
-    async def _get(
+    def close(self) -> None:
+        """Close the connections that are kept open, whichever thread they belong to."""
+        self._transport.close()
+
+    def _get(
         self, tried: str, params: Params, meter: Meter, read: Callable[[Answer, bytes], _T]
     ) -> _T:
         if self.settings.tenant_id:
             params = {"tenantId": self.settings.tenant_id, **params}
-        url = f"{self.settings.endpoint}?{urlencode(params)}"
 
-        async def once() -> _T:
-            meter.requests += 1
+        def once() -> _T:
+            status, headers, body, failure = self._ask(tried, params, meter)
             try:
-                return read(*await self._get_once(tried, url))
+                if failure:
+                    raise failure
+                return read(check_answer(tried, status, headers, body), body)
             except errors.Retryable:
                 meter.wasted += 1
                 raise
 
-        # Most requests need none of the machinery of retries, which costs as much as they do.
+        # Most requests need none of the machinery of retries.
         try:
-            return await once()
+            return once()
         except errors.Retryable as error:
-            first = error
-        return await self._retrying(_after(first, once))
+            first = [error]
 
-    async def _get_once(self, tried: str, url: str) -> tuple[Answer, bytes]:
-        number = await self._limiter.acquire(self.sleep)
-        request, lines, body = self._request.duphandle(), list[bytes](), BytesIO()
-        request.setopt(pycurl.URL, url)
-        request.setopt(pycurl.HEADERFUNCTION, lines.append)
-        request.setopt(pycurl.WRITEDATA, body)
-        request.setopt(pycurl.PREREQFUNCTION, _once())
-        said: Mapping[str, str] = {}
+        def again() -> _T:
+            if first:
+                raise first.pop()
+            return once()
+
+        return self._retrying(again)
+
+    def _ask(self, tried: str, params: Params, meter: Meter) -> Reply:
+        number = self._limiter.acquire(self.sleep)
+        meter.requests += 1
+        reply = Reply()
         try:
-            await answered(request)
-        except pycurl.error as error:
-            failure = _unreachable(tried, *error.args)
-        else:
-            said = _headers(lines)
-            status = request.getinfo(pycurl.RESPONSE_CODE)
-            return check_answer(tried, status, said, body.getvalue()), body.getvalue()
+            reply = self._transport.get(tried, params)
         finally:
-            self._limiter.note(number, said)
-        # Outside the except block: libcurl's own text may quote the host, and would otherwise
-        # hang on this one as its context.
-        raise failure
+            self._limiter.note(number, reply.status or None, reply.headers)
+        return reply
 
 
-def _after(first: Exception, once: Callable[[], Awaitable[_T]]) -> Callable[[], Awaitable[_T]]:
-    """What has failed once already, as the first of several tries."""
-    failed = [first]
-
-    async def again() -> _T:
-        if failed:
-            raise failed.pop()
-        return await once()
-
-    return again
-
-
-def _request(settings: Settings, connect_s: float, answer_s: float) -> pycurl.Curl:
-    """What all requests have in common; redirects are not followed, nor is a netrc file read.
-
-    The token must not go to another host, and no redirect is documented.
-    """
-    request = pycurl.Curl()
-    options: dict[int, Any] = {
-        pycurl.HTTPHEADER: [f"Authorization: Bearer {settings.bearer_token}"],
-        # All encodings that libcurl knows; it undoes them.
-        pycurl.ACCEPT_ENCODING: "",
-        pycurl.HTTP_VERSION: pycurl.CURL_HTTP_VERSION_1_1,
-        pycurl.CONNECTTIMEOUT_MS: round(connect_s * 1000),
-        pycurl.TIMEOUT_MS: round(answer_s * 1000),
-        # Without it, libcurl's timeouts use signals.
-        pycurl.NOSIGNAL: True,
-        pycurl.CAINFO: _certificates(),
-        pycurl.PROXY: _proxy(settings.endpoint),
-        # A page in one piece.
-        pycurl.BUFFERSIZE: 256 * 1024,
-    }
-    for option, value in options.items():
-        request.setopt(option, value)
-    return request
-
-
-def _once() -> Callable[..., int]:
-    """Keeps libcurl from sending a request again by itself when a kept connection has died.
-
-    Such a request would be counted by nobody.
-    """
-    answers = iter([pycurl.PREREQFUNC_OK])
-    return lambda *_: next(answers, pycurl.PREREQFUNC_ABORT)
-
-
-def _proxy(url: str) -> str:
-    """The proxy that the environment names for the URL; empty if there is none."""
-    parts = urlsplit(url)
-    proxy = getproxies().get(parts.scheme, "")
-    return "" if proxy_bypass(parts.hostname or "") else proxy
-
-
-def _certificates() -> str:
-    """The file of trusted certificates: the one that the environment names, else certifi's."""
-    named = (os.environ.get(name) for name in ("REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"))
-    return next(filter(None, named), certifi.where())
-
-
-def _headers(lines: list[bytes]) -> dict[str, str]:
-    """The headers of an answer, names in lower case."""
-    pairs = (line.decode("latin-1").partition(":") for line in lines)
-    return {name.lower(): value.strip() for name, colon, value in pairs if colon}
-
-
-_UNTRUSTED = {
-    pycurl.E_SSL_CONNECT_ERROR,
-    pycurl.E_PEER_FAILED_VERIFICATION,
-    pycurl.E_SSL_CACERT_BADFILE,
-}
-_CAME: dict[int, str] = {
-    pycurl.E_COULDNT_CONNECT: "no connection",
-    pycurl.E_COULDNT_RESOLVE_HOST: "no connection",
-    pycurl.E_COULDNT_RESOLVE_PROXY: "no connection",
-    pycurl.E_OPERATION_TIMEDOUT: "no answer in time",
-}
-
-
-def _unreachable(tried: str, code: int, _: str) -> errors.FlowiqError:
-    if code in _UNTRUSTED:
-        return errors.FlowiqError(
-            f"{tried}: the server's certificate is not trusted: check sources.flowiq.base_url, "
-            "any proxy and this machine's clock and certificates"
-        )
-    came = _CAME.get(code, "an answer that broke off")
-    return errors.Unreachable(
-        f"{tried}: {came}: check the network and sources.flowiq.base_url, then run again"
-    )
+def _paging(number: int, size: int) -> Params:
+    return {"page": str(number), "limit": str(size)}

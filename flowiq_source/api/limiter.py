@@ -1,120 +1,170 @@
-"""The account's rate limit: one limiter per account for the whole process, fed by the API.
+"""When the next request may be sent: one limiter per account for the whole process.
 
 Source: FlowIQ API reference, "Rate limits": 100 requests a minute, bursts to 150, and on every
 answer `X-RateLimit-Limit`, `-Remaining` and `-Reset` (epoch seconds).
+
+No library does this: those for clients (pyrate-limiter, limits, aiolimiter) keep a rate that they
+are told, and know nothing of what an answer says, of another program, or of requests in flight.
 """
 
+import hashlib
 import itertools
+import logging
 import threading
-from collections.abc import Awaitable, Callable, Mapping
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from typing import Protocol
 
-from pyrate_limiter import Duration, Rate, RateItem, StateBucket, TokenBucket
-from pyrate_limiter.clocks import AbstractClock, MonotonicClock
+from flowiq_source.api.allowance import Allowance
+from flowiq_source.api.waits import LONGEST_WAIT_S, Quota, quota_of, retry_after
 
-from flowiq_source.api.answers import wait_asked
-from flowiq_source.settings import Settings
+logger = logging.getLogger("flowiq_source")
 
-BURST = 1.5
-"""How many minutes' requests may be sent at once, if they were saved up."""
+WORTH_TELLING_S = 10.0
+"""A longer wait is logged."""
 
-RESERVE = 2
-"""Requests that stay unspent: with none left, the API asks to wait for a whole minute.
+LONGEST_GUESS_S = 60.0
+"""How long to wait after a refusal that does not say how long: a minute brings new requests."""
 
-One, because its bucket and ours do not fill at the same moment; one, because a request may be on
-its way for longer than the next.
-"""
+
+class Account(Protocol):
+    """The settings that decide which account it is, and how fast it may be used."""
+
+    @property
+    def endpoint(self) -> str:
+        """The URL that is asked."""
+
+    @property
+    def bearer_token(self) -> str:
+        """Who asks."""
+
+    @property
+    def requests_per_minute(self) -> float:
+        """What the account may be used for at most."""
+
+    @property
+    def rate_limit_share(self) -> float:
+        """How much of it is ours, above 0 and at most 1."""
 
 
 class RateLimiter:
-    """A bucket of requests that fills evenly; tasks and threads may share it.
+    """The turns of the requests; any number of threads may share it.
 
-    `acquire` waits for a request's turn and numbers it. `note` takes over what the API says is
-    left, because another program or an earlier run may have used the account: each `acquire` needs
-    one `note`.
+    `acquire` waits for a request's turn and numbers it, `note` takes over what came of it: each
+    `acquire` needs one `note`. Without headers, requests go evenly, `per_minute * share` a minute;
+    more at once only if headers say that more are there. `clock` says seconds, forward only.
     """
 
     def __init__(
-        self, per_minute: float, share: float = 1.0, clock: AbstractClock | None = None
+        self, per_minute: float, share: float = 1.0, clock: Callable[[], float] | None = None
     ) -> None:
-        self._share = share
-        self._clock = clock or MonotonicClock()
-        self._rate = _rate(per_minute * share)
-        self._bucket = StateBucket([self._rate], TokenBucket(), clock=self._clock)
+        self._clock = clock or time.monotonic
         self._lock = threading.Lock()
         self._numbers = itertools.count(1)
-        self._in_flight: set[int] = set()
-        self._held_until_ms = 0.0
+        self._allowance = Allowance(per_minute * share, share, self._clock())
+        self._users: list[weakref.ref[Account]] = []
+        self._sent_at: dict[int, float] = {}
+        self._held_until = self._clock()
+        self._refusals = 0
+        self._told_at: float | None = None
 
-    async def acquire(self, sleep: Callable[[float], Awaitable[None]]) -> int:
-        """The number of the next request, when it may be sent."""
-        while wait_s := self._take():
-            await sleep(wait_s)
+    def acquire(self, sleep: Callable[[float], object]) -> int:
+        """The number of the next request, when it may be sent.
+
+        What `sleep` raises ends the wait.
+        """
+        while True:
+            number, wait_s = self._take()
+            if number:
+                return number
+            sleep(wait_s)
+
+    def note(self, number: int, status: int | None, headers: Mapping[str, str]) -> None:
+        """Take over what an answer says, names in lower case; status None if none came."""
+        quota, asked_s = quota_of(headers), retry_after(headers)
         with self._lock:
+            now = self._clock()
+            sent_at = self._sent_at.pop(number, now)
+            self._allowance.answered(number, quota, now)
+            after_hold = sent_at >= self._held_until
+            if status == 429:
+                self._refused(asked_s or quota.reset_s or 0.0, quota, now, again=after_hold)
+            elif status and status < 400 and after_hold:
+                self._refusals = 0
+            # A good answer that says how many are left does not mean it.
+            if asked_s and not (quota.left and status == 200):
+                self._hold(asked_s, now)
+
+    def share_with(self, user: Account) -> None:
+        """Keep to the bounds of these settings too, as long as somebody holds them."""
+        with self._lock:
+            self._users.append(weakref.ref(user))
+            self._agree()
+
+    def _take(self) -> tuple[int, float]:
+        """The number of a request, or 0 and the seconds to wait."""
+        with self._lock:
+            if any(user() is None for user in self._users):
+                self._agree()
+            now = self._clock()
+            wait_s = self._held_until - now
+            if wait_s <= 0:
+                wait_s = self._allowance.wait_s(now)
+            if wait_s > 0:
+                self._tell(wait_s, now)
+                return 0, wait_s
+            self._tell(0.0, now)
             number = next(self._numbers)
-            self._in_flight.add(number)
-        return number
+            self._sent_at[number] = now
+            self._allowance.send(number, now)
+            return number, 0.0
 
-    def _take(self) -> float:
-        """Seconds to wait; 0 when a request was taken."""
-        with self._lock:
-            now = self._now()
-            if now < self._held_until_ms:
-                return (self._held_until_ms - now) / 1000
-            item = RateItem("request", now)
-            if not self._bucket.put(item):
-                # At least the clock's own step, or the wait would end before it began.
-                return max(1, int(self._bucket.waiting(item))) / 1000  # type: ignore[arg-type]
-            return 0.0
+    def _refused(self, asked_s: float, quota: Quota, now: float, *, again: bool) -> None:
+        """Hold everything for as long as is asked, and longer each time that it did not help."""
+        self._refusals += again
+        guess_s = min(LONGEST_GUESS_S, 2.0 ** min(self._refusals, 10) / 2 - 0.5)
+        self._hold(max(asked_s, guess_s), now)
+        self._allowance.refused(quota, self._held_until, now, again=again)
 
-    def note(self, number: int, headers: Mapping[str, str]) -> None:
-        """Take over what an answer says, names in lower case; no headers if none came."""
-        with self._lock:
-            self._in_flight.discard(number)
-            limit, left = (_number(headers.get(f"x-ratelimit-{n}")) for n in ("limit", "remaining"))
-            if limit and limit * self._share < self._rate.limit:
-                self._rate = _rate(limit * self._share)
-                self._bucket.rates = [self._rate]
-            if left is not None:
-                # The answer does not count the requests that were sent later. Answers come in any
-                # order, so what was sent before it is counted, though its answer be on its way.
-                unspent = left - sum(other > number for other in self._in_flight)
-                self._leave(int(unspent - max(RESERVE, (1 - self._share) * (limit or 0))))
-                self._hold(max(0, RESERVE - unspent) * 60 / self._rate.limit)
-            if left == 0 and (wait_s := wait_asked(headers)):
-                self._hold(wait_s)
+    def _hold(self, seconds: float, now: float) -> None:
+        self._held_until = max(self._held_until, now + min(seconds, LONGEST_WAIT_S))
 
-    def _hold(self, seconds: float) -> None:
-        self._held_until_ms = max(self._held_until_ms, self._now() + seconds * 1000)
+    def _tell(self, wait_s: float, now: float) -> None:
+        """Log a long wait when it begins and when it ends, once for all threads."""
+        if self._told_at is None and wait_s > WORTH_TELLING_S:
+            self._told_at = now
+            logger.info("the API's limit: next request in %.0f s", wait_s)
+        elif self._told_at is not None and not wait_s:
+            logger.info("the API's limit: going on after %.0f s", now - self._told_at)
+            self._told_at = None
 
-    def _leave(self, left: int) -> None:
-        """Have no more than so many requests in the bucket."""
-        ours = self._rate.burst - int(self._bucket.count())  # type: ignore[arg-type]
-        if ours > max(0, left):
-            self._bucket.put(RateItem("others", self._now(), weight=ours - max(0, left)))
-
-    def _now(self) -> int:
-        return int(self._clock.now())  # type: ignore[arg-type]
+    def _agree(self) -> None:
+        """Take the lowest rate and the smallest share of those that are still there."""
+        alive = [(user, settings) for user in self._users if (settings := user())]
+        self._users = [user for user, _ in alive]
+        if alive:
+            self._allowance.allow(
+                min(s.requests_per_minute * s.rate_limit_share for _, s in alive),
+                min(s.rate_limit_share for _, s in alive),
+            )
 
 
-def _rate(per_minute: float) -> Rate:
-    requests = max(1, int(per_minute))
-    return Rate(requests, Duration.MINUTE, burst=int(requests * BURST))
-
-
-def _number(text: str | None) -> int | None:
-    return int(text) if text and text.isdigit() else None
-
-
-_limiters: dict[tuple[str, str], RateLimiter] = {}
+_limiters: dict[bytes, RateLimiter] = {}
 _lock = threading.Lock()
 
 
-def shared_limiter(settings: Settings) -> RateLimiter:
-    """The process's limiter for the account; the settings that came first decide its rate."""
+def shared_limiter(settings: Account) -> RateLimiter:
+    """The process's limiter for the account.
+
+    It keeps to the lowest rate and the smallest share of all settings that are in use for the
+    account: no source gets more than its user allowed, and none is slowed by one that is gone.
+    """
+    account = hashlib.sha256(f"{settings.endpoint}\n{settings.bearer_token}".encode()).digest()
     with _lock:
-        account = (settings.endpoint, settings.bearer_token)
-        if account not in _limiters:
-            _limiters[account] = RateLimiter(
-                settings.requests_per_minute, settings.rate_limit_share
-            )
-        return _limiters[account]
+        limiter = _limiters.get(account)
+        if limiter is None:
+            rate, share = settings.requests_per_minute, settings.rate_limit_share
+            limiter = _limiters[account] = RateLimiter(rate, share)
+    limiter.share_with(settings)
+    return limiter

@@ -4,7 +4,7 @@ import json
 import os
 import socket
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from datetime import datetime, timezone
 from pathlib import Path
 
@@ -14,26 +14,32 @@ import filelock
 from flowiq_source.errors import Busy
 
 
+def sole_sync(pipeline: dlt.Pipeline) -> AbstractContextManager[None]:
+    """Hold the lock of a pipeline, as `sole` does."""
+    return sole(Path(pipeline.pipelines_dir), pipeline.pipeline_name)
+
+
 @contextmanager
-def sole_sync(pipeline: dlt.Pipeline) -> Iterator[None]:
-    """Hold the pipeline's lock; the operating system lets go of it when the process ends.
+def sole(folder: Path, pipeline_name: str) -> Iterator[None]:
+    """Hold the lock of a pipeline in `folder`; the system lets go of it when the process ends.
 
     Raises:
         Busy: another process holds it; the text says which and since when.
     """
-    folder = Path(pipeline.pipelines_dir)
     folder.mkdir(parents=True, exist_ok=True)
-    owner = folder / f"{pipeline.pipeline_name}.sync.json"
+    owner = folder / f"{pipeline_name}.sync.json"
     lock = filelock.FileLock(owner.with_suffix(".lock"), timeout=0)
     try:
         lock.acquire()
     except filelock.Timeout:
-        busy = Busy(f"syncing pipeline {pipeline.pipeline_name}: {_described(owner)}")
+        busy = Busy(f"syncing pipeline {pipeline_name}: {_described(owner)}")
     else:
         with lock:
             owner.write_text(json.dumps(_me()))
-            yield
-            owner.unlink()
+            try:
+                yield
+            finally:
+                owner.unlink(missing_ok=True)
         return
     raise busy
 
@@ -50,7 +56,7 @@ def _described(owner: Path) -> str:
     try:
         holder = json.loads(owner.read_text())
         since = datetime.fromisoformat(holder["since"])
-    except (OSError, ValueError, KeyError):
+    except (OSError, ValueError, KeyError, TypeError):
         return "another sync has just begun; run again when it has ended"
     minutes = (datetime.now(timezone.utc) - since).total_seconds() / 60
     return (

@@ -2,7 +2,9 @@
 
 It lies in the resource state of `messages` and is committed with the rows it speaks of:
 
-    {"tenants": {"acme": {"cursors": {"<contact id>": "1767225600000000,250,1767225600000,…"},
+    {"tenants": {"acme": {"cursors": {"<contact id>": "1767225600000000,250,0,1,1,7,…"},
+                          "load_ids": ["1767225500.5", "1767225600.1"], "run": 7,
+                          "tables": ["conversations", "reactions"],
                           "open_run": {"started_at": 1767225600000, "full_refresh": false}}}}
 
 The state of 100,000 conversations is written with every package, so it is short: the time of the
@@ -10,12 +12,13 @@ newest message is epoch microseconds, the times of our own doings are epoch mill
 is one text, because dlt looks at every value of the state several times a package.
 """
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from flowiq_source.reading.walk import Cursor
-from flowiq_source.rows.arrow import from_microseconds, microseconds
+from flowiq_source.reading.cursor import Cursor
+from flowiq_source.times import from_microseconds, microseconds
 
 
 @dataclass(frozen=True)
@@ -42,41 +45,52 @@ class TenantState:
         """The tenant's part, to write."""
         return cls(resource_state.setdefault("tenants", {}).setdefault(tenant_id, {}))
 
-    def contact_ids(self) -> list[str]:
-        """Every contact whose conversation has a cursor."""
-        return list(self.raw.get("cursors", {}))
-
-    def cursor(self, contact_id: str) -> Cursor | None:
-        """Where the conversation's next sync starts; None if it was never read to the end."""
-        entry = self.raw.get("cursors", {}).get(contact_id)
-        # One from before cursors were texts is as good as none.
-        if not isinstance(entry, str):
-            return None
-        newest, known, rescanned_at, synced_at, missing, first_page = entry.split(",")
-        return Cursor(
-            from_microseconds(int(newest)) if newest else None,
-            int(known),
-            _from_milliseconds(int(rescanned_at)),
-            _from_milliseconds(int(synced_at)),
-            missing == "1",
-            first_page,
-        )
+    def cursors(self) -> dict[str, Cursor]:
+        """What is known of each conversation, by contact."""
+        entries = self.raw.get("cursors", {})
+        return {contact: cursor for contact, text in entries.items() if (cursor := _cursor(text))}
 
     def keep_cursor(self, contact_id: str, cursor: Cursor) -> None:
         """Remember where the conversation's next sync starts."""
-        parts = (
-            "" if cursor.newest is None else microseconds(cursor.newest),
-            cursor.known,
-            _milliseconds(cursor.rescanned_at),
-            _milliseconds(cursor.synced_at),
-            int(cursor.missing),
-            cursor.first_page,
-        )
-        self.raw.setdefault("cursors", {})[contact_id] = ",".join(map(str, parts))
+        self.raw.setdefault("cursors", {})[contact_id] = _text(cursor)
 
     def forget_cursor(self, contact_id: str) -> None:
         """Have the conversation read to its beginning by the next sync."""
-        self.raw.get("cursors", {}).pop(contact_id, None)
+        cursor = self.cursors().get(contact_id)
+        if cursor:
+            self.keep_cursor(contact_id, to_be_read_whole(cursor))
+
+    @property
+    def run(self) -> int:
+        """The number of the last run."""
+        return int(self.raw.get("run", 0))
+
+    @property
+    def load_ids(self) -> list[str]:
+        """The load package that this state was committed with, and the one before."""
+        return list(self.raw.get("load_ids", ()))
+
+    @property
+    def has_conversations(self) -> bool:
+        """Whether rows of `conversations` were loaded."""
+        return "conversations" in self.raw.get("tables", ())
+
+    @property
+    def has_reactions(self) -> bool:
+        """Whether reactions were loaded."""
+        return "reactions" in self.raw.get("tables", ())
+
+    def keep_load(self, load_id: str, tables: Collection[str], *, anew: bool) -> None:
+        """Remember the package, and which tables that may be empty it brought rows of.
+
+        With `anew`, what was loaded before does not count.
+        """
+        before = [] if anew else [one for one in self.load_ids if one != load_id]
+        filled = set() if anew else set(self.raw.get("tables", ()))
+        self.raw |= {
+            "load_ids": [*before[-1:], load_id],
+            "tables": sorted(filled | set(tables)),
+        }
 
     @property
     def open_run(self) -> OpenRun | None:
@@ -88,14 +102,68 @@ class TenantState:
             else None
         )
 
-    def keep_open_run(self, run: OpenRun | None) -> None:
-        """Remember that the run goes on; None that it has come to its end."""
+    def keep_run(self, number: int, open_run: OpenRun | None) -> None:
+        """Remember the run; `open_run` if it goes on, None at its end."""
+        self.raw["run"] = number
         self.raw.pop("open_run", None)
-        if run:
+        if open_run:
             self.raw["open_run"] = {
-                "started_at": _milliseconds(run.started_at),
-                "full_refresh": run.full_refresh,
+                "started_at": _milliseconds(open_run.started_at),
+                "full_refresh": open_run.full_refresh,
             }
+
+
+_FLAGS = ("missing", "doubtful", "unlisted")
+
+
+def _text(cursor: Cursor) -> str:
+    parts = (
+        "" if cursor.newest is None else microseconds(cursor.newest),
+        cursor.known,
+        cursor.surplus,
+        cursor.scan,
+        cursor.used,
+        cursor.run,
+        _milliseconds(cursor.synced_at),
+        _milliseconds(cursor.rescanned_at),
+        sum(getattr(cursor, name) << bit for bit, name in enumerate(_FLAGS)),
+        cursor.next_page,
+        cursor.first_page,
+    )
+    return ",".join(map(str, parts))
+
+
+def _cursor(text: Any) -> Cursor | None:
+    # One of an earlier shape is as good as none.
+    if not isinstance(text, str) or text.count(",") != 10:
+        return None
+    newest, known, surplus, scan, used, run, synced_at, rescanned_at, flags, next_page, page = (
+        text.split(",")
+    )
+    return Cursor(
+        newest=from_microseconds(int(newest)) if newest else None,
+        known=int(known),
+        surplus=int(surplus),
+        scan=int(scan),
+        used=int(used),
+        run=int(run),
+        synced_at=_from_milliseconds(int(synced_at)),
+        rescanned_at=_from_milliseconds(int(rescanned_at)),
+        first_page=page,
+        next_page=int(next_page),
+        **{name: bool(int(flags) >> bit & 1) for bit, name in enumerate(_FLAGS)},
+    )
+
+
+def to_be_read_whole(cursor: Cursor) -> Cursor:
+    """The cursor of a conversation that is read to its beginning next time.
+
+    The numbers of its readings stay, because the next one has to be higher, and so does how many
+    messages there were, because far fewer are doubtful.
+    """
+    return cursor._replace(
+        newest=None, run=0, first_page="", next_page=0, missing=False, doubtful=False
+    )
 
 
 def to_the_millisecond(time: datetime) -> datetime:

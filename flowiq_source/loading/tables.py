@@ -1,6 +1,7 @@
 """The tables as dlt declares them: keys, columns and types, all there from the first load on."""
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, fields
 from typing import Any, TypedDict
 
 import dlt
@@ -8,13 +9,23 @@ import pyarrow as pa
 from dlt.common.normalizers.utils import generate_dlt_ids
 from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns, TWriteDisposition
 from dlt.common.schema.utils import dlt_id_column, dlt_load_id_column
+from dlt.extract import DltSource
 
-from flowiq_source.rows.arrow import TYPES, MappedPage, message_table
-from flowiq_source.rows.convert import CONTACT, MESSAGE, OUR_COLUMNS, REACTION, Column, Row
+from flowiq_source.rows.arrow import MappedPage, message_table
+from flowiq_source.rows.columns import (
+    CONTACT,
+    MESSAGE,
+    OUR_COLUMNS,
+    REACTION,
+    UNDOCUMENTED,
+    Column,
+    arrow_schema,
+)
+from flowiq_source.rows.convert import Row
 
 
 class Table(TypedDict, total=False):
-    """What `dlt.transformer` is told about a table."""
+    """What `dlt.resource` is told about a table."""
 
     primary_key: list[str]
     write_disposition: TWriteDisposition
@@ -61,6 +72,8 @@ _CONVERSATION = {
     "whatsapp_id": "text",
     "status": "text",
     "message_count": "bigint",
+    "surplus": "bigint",
+    "scan": "bigint",
     "last_message_at": "timestamp",
     "synced_at": "timestamp",
     "rescanned_at": "timestamp",
@@ -71,15 +84,33 @@ _CONVERSATION = {
 CONTACTS = Table(
     primary_key=["tenant_id", "id"],
     write_disposition="merge",
-    columns=_columns(["tenant_id", "id"], CONTACT, synced_at="timestamp"),
+    columns=_columns(["tenant_id", "id"], CONTACT, synced_at="timestamp", **{UNDOCUMENTED: "text"}),
     nested_hints={"tags": _child(value="text")},
 )
 
-MESSAGES = Table(
-    primary_key=["tenant_id", "id"],
+CONTACT_IDENTITIES = Table(
+    primary_key=["tenant_id", "contact_id", "kind", "value"],
     write_disposition="merge",
-    columns=_columns(["tenant_id", "id"], MESSAGE, **OUR_COLUMNS) | _OF_DLT,
-    nested_hints={"reactions": _child(**{n: c.data_type for n, c in REACTION.items()})},
+    columns=_columns(
+        ["tenant_id", "contact_id", "kind", "value"],
+        first_seen_at="timestamp",
+        last_seen_at="timestamp",
+    ),
+)
+
+MESSAGES = Table(
+    primary_key=["tenant_id", "contact_id", "id"],
+    write_disposition="merge",
+    columns=_columns(
+        ["tenant_id", "contact_id", "id"], MESSAGE, **OUR_COLUMNS, **{UNDOCUMENTED: "text"}
+    )
+    | _OF_DLT,
+    nested_hints={
+        "reactions": _child(
+            **{name: column.data_type for name, column in REACTION.items()},
+            **{UNDOCUMENTED: "text"},
+        )
+    },
 )
 
 CONVERSATIONS = Table(
@@ -88,33 +119,73 @@ CONVERSATIONS = Table(
     columns=_columns(["tenant_id", "contact_id"], None, **_CONVERSATION) | _OF_DLT,
 )
 
-_CONVERSATION_SCHEMA = pa.schema(
-    [pa.field(name, pa.string(), nullable=False) for name in CONVERSATIONS["primary_key"]]
-    + [pa.field(name, TYPES[data_type]) for name, data_type in _CONVERSATION.items()]
-)
-
 REJECTED_ROWS = Table(
-    write_disposition="append",
+    primary_key=["tenant_id", "table_name", "record_id", "column_name", "reason", "raw"],
+    write_disposition="merge",
     columns=_columns(
-        ["tenant_id", "table_name"],
-        row_id="text",
-        column_name="text",
-        reason="text",
-        raw="text",
+        ["tenant_id", "table_name", "record_id", "column_name", "reason", "raw"],
+        first_seen_at="timestamp",
         seen_at="timestamp",
     ),
 )
 
+_KEYS = dict.fromkeys(CONVERSATIONS["primary_key"], "text")
+_CONVERSATION_SCHEMA = arrow_schema(_KEYS | _CONVERSATION)
 
-def message_columns(pages: Sequence[MappedPage], load_id: str) -> Iterator[Any]:
+
+@dataclass(frozen=True)
+class TableNames:
+    """What the tables are called in the destination, whatever a user has renamed."""
+
+    contacts: str = "contacts"
+    contact_identities: str = "contact_identities"
+    messages: str = "messages"
+    conversations: str = "conversations"
+    rejected_rows: str = "rejected_rows"
+
+    @classmethod
+    def of(cls, source: DltSource) -> "TableNames":
+        """The names that the resources of a source load into."""
+        return cls(*(table_of(source, field.name) for field in fields(cls)))
+
+    @property
+    def children(self) -> tuple[str, ...]:
+        """The declared child tables of `messages`."""
+        return (f"{self.messages}__reactions",)
+
+
+def table_of(source: DltSource, name: str) -> str:
+    """The table that a resource loads into; of a resource that is run by itself, the others'."""
+    resource = source.resources.get(name)
+    table = name if resource is None else str(resource.table_name)
+    return source.schema.naming.normalize_table_identifier(table)
+
+
+def undocumented_columns(source: DltSource, names: TableNames) -> dict[str, list[str]]:
+    """The columns that fields got which nobody documented, as far as dlt's schema has them."""
+    documented = {
+        "contacts": (names.contacts, CONTACT),
+        "messages": (names.messages, MESSAGE),
+        "reactions": (names.children[0], REACTION),
+    }
+    return {
+        table: [
+            column
+            for column in source.schema.tables.get(name, {}).get("columns", {})
+            if not column.startswith("_dlt")
+            and column not in {*columns, *OUR_COLUMNS, UNDOCUMENTED}
+        ]
+        for table, (name, columns) in documented.items()
+    }
+
+
+def message_columns(pages: Sequence[MappedPage], table_name: str, load_id: str) -> Iterator[Any]:
     """The messages of pages that are columns, as dlt loads them without looking at them."""
     table = message_table(pages)
     if table:
-        yield dlt.mark.with_hints(_of_dlt(table, load_id), _COLUMNS, create_table_variant=True)
-
-
-# dlt 1.31 would give the child tables all columns of the Arrow table: so here it hears of none.
-_COLUMNS = dlt.mark.make_hints(table_name="messages", nested_hints={})
+        # dlt would give the child tables all columns of the Arrow table: so here it hears of none.
+        hints = dlt.mark.make_hints(table_name=table_name, nested_hints={})
+        yield dlt.mark.with_hints(_of_dlt(table, load_id), hints, create_table_variant=True)
 
 
 def conversation_columns(rows: Sequence[Row], load_id: str) -> Iterator[Any]:

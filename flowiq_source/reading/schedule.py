@@ -2,19 +2,19 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta, timezone
+from datetime import datetime, timedelta
+from typing import Any
 
 from flowiq_source.api.client import Meter
-from flowiq_source.reading.reader import Conversation, Due
-from flowiq_source.reading.walk import Cursor, is_settled
+from flowiq_source.reading.conversation import Conversation, Due
+from flowiq_source.reading.cursor import Cursor, is_settled
 from flowiq_source.settings import pages_of
+from flowiq_source.times import BEGINNING
 
 RETRY_MISSING_AFTER = timedelta(days=7)
 """How often a conversation that the API answers with 404 is asked for again."""
 
-_NEVER = datetime.min.replace(tzinfo=timezone.utc)
-
-CursorOf = Callable[[str], Cursor | None]
+CursorOf = Callable[[str], Cursor]
 """What is known of a contact's conversation."""
 
 
@@ -22,6 +22,8 @@ CursorOf = Callable[[str], Cursor | None]
 class Rules:
     """What decides over a run; `rescan_share` as for `flowiq_source`, times UTC."""
 
+    run: int
+    """Its number: a conversation whose cursor has it was read by this run before it broke off."""
     started_at: datetime
     lookback: timedelta
     full_refresh: bool = False
@@ -34,36 +36,43 @@ class Schedule:
 
     due: list[Due]
     quiet: list[Cursor] = field(default_factory=list)
+    stale: int = 0
+    """How many cursors are from the future: some clock was wrong, and they prove nothing."""
 
 
 def make_schedule(
     conversations: Sequence[Conversation], cursor_of: CursorOf, rules: Rules
 ) -> Schedule:
     """What an incremental run reads of these conversations."""
-    known = [(c, cursor_of(c.contact_id)) for c in conversations]
-    stale = [Due(c, cursor, rules.full_refresh) for c, cursor in known if _is_due(cursor, rules)]
-    turns = _turns(stale, rules)
-    due, quiet = [], []
-    for one in stale:
+    known = [Due(c, cursor_of(c.contact_id), rules.full_refresh) for c in conversations]
+    due = [one for one in known if _is_due(one, rules)]
+    turns = _turns(due, rules)
+    asked, quiet = [], []
+    for one in due:
         whole = one.whole or one.conversation.contact_id in turns
-        if one.cursor and not whole and _is_quiet(one, rules):
+        if not whole and _is_quiet(one, rules):
             quiet.append(one.cursor)
         else:
-            due.append(one._replace(whole=whole))
-    return Schedule(list(_most_useful_first(due)), quiet)
+            asked.append(one._replace(whole=whole))
+    stale = sum(_is_stale(one.cursor, rules) for one in due)
+    return Schedule(list(_most_useful_first(asked, rules)), quiet, stale)
 
 
-def _is_due(cursor: Cursor | None, rules: Rules) -> bool:
+def _is_due(due: Due, rules: Rules) -> bool:
     """Not what an interrupted run had read, nor what is missing and was asked for lately."""
-    if cursor is None:
-        return True
-    if cursor.missing and not rules.full_refresh:
-        return rules.started_at - cursor.synced_at >= RETRY_MISSING_AFTER
-    return cursor.synced_at < rules.started_at
+    cursor = due.cursor
+    if cursor.missing and not rules.full_refresh and not _is_stale(cursor, rules):
+        came_back = cursor.unlisted or due.conversation.is_active_after(cursor)
+        return came_back or rules.started_at - cursor.synced_at >= RETRY_MISSING_AFTER
+    return cursor.run != rules.run or bool(cursor.next_page)
+
+
+def _is_stale(cursor: Cursor, rules: Rules) -> bool:
+    return max(cursor.synced_at, cursor.rescanned_at) > rules.started_at
 
 
 def _is_quiet(due: Due, rules: Rules) -> bool:
-    return due.cursor is not None and is_settled(
+    return not _is_stale(due.cursor, rules) and is_settled(
         due.cursor, due.conversation.last_message_at, rules.lookback
     )
 
@@ -84,20 +93,32 @@ def _turns(due: Sequence[Due], rules: Rules) -> set[str]:
 def _rescan_costs(due: Sequence[Due], rules: Rules) -> Iterator[tuple[datetime, int, str]]:
     """When each was last read to its beginning, and the requests that it would cost on top."""
     for one in due:
-        if one.cursor:
+        if one.cursor.is_read:
             usual = 0 if _is_quiet(one, rules) else 1
             more_pages = pages_of(one.cursor.known) - usual
             if more_pages:
-                yield one.cursor.rescanned_at, more_pages, one.conversation.contact_id
+                stale = _is_stale(one.cursor, rules)
+                last_time = BEGINNING if stale else one.cursor.rescanned_at
+                yield last_time, more_pages, one.conversation.contact_id
 
 
-def _most_useful_first(due: Sequence[Due]) -> Iterator[Due]:
+def _most_useful_first(due: Sequence[Due], rules: Rules) -> Iterator[Due]:
     """The useful ones and, for at least half of the requests, the ones longest unread by us.
 
     So however a run is cut short, n conversations of c requests each have all been read after
     2·n·c / r runs of r requests, and nobody waits longer because others are busy.
     """
-    orders = [iter(sorted(due, key=key)) for key in (_unread_by_us, _use)]
+
+    def unread_by_us(one: Due) -> datetime:
+        return BEGINNING if _is_stale(one.cursor, rules) else one.cursor.synced_at
+
+    def use(one: Due) -> tuple[bool, timedelta, datetime]:
+        """Unread by the business first, then the recently active, then longest unread by us."""
+        active_at = one.conversation.last_message_at or one.cursor.newest or BEGINNING
+        return not one.conversation.unread, BEGINNING - active_at, unread_by_us(one)
+
+    keys: tuple[Callable[[Due], Any], ...] = (unread_by_us, use)
+    orders = [iter(sorted(due, key=key)) for key in keys]
     spent = [0, 0]
     taken: set[str] = set()
     while len(taken) < len(due):
@@ -106,17 +127,6 @@ def _most_useful_first(due: Sequence[Due]) -> Iterator[Due]:
         taken.add(one.conversation.contact_id)
         spent[which] += one.expected
         yield one
-
-
-def _unread_by_us(due: Due) -> datetime:
-    return due.cursor.synced_at if due.cursor else _NEVER
-
-
-def _use(due: Due) -> tuple[bool, timedelta, datetime]:
-    """Unread by the business first, then the most recently active, then longest unread by us."""
-    known = due.cursor.newest if due.cursor else None
-    active_at = due.conversation.last_message_at or known or _NEVER
-    return not due.conversation.unread, _NEVER - active_at, _unread_by_us(due)
 
 
 @dataclass

@@ -1,119 +1,85 @@
-"""Messages as columns where they can be; the same rows as `rows.py` makes of them. Pure.
+"""A page of messages, ready for its table: as rows, or as Arrow columns where they can be. Pure.
 
 A message becomes columns if it is written in one dialect, its values are what is documented, and
 it has no reactions, because those are for a child table. Every other one is a row of its own.
-
-Source: FlowIQ quick start ("seed"), API reference and product overview.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta, timezone
+from datetime import datetime
 from itertools import chain, repeat
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import pyarrow as pa
 
-from flowiq_source.rows.convert import (
+from flowiq_source.rows.columns import (
     MESSAGE,
+    MESSAGE_STRUCTS,
     OUR_COLUMNS,
+    TYPES,
+    Documented,
+    arrow_schema,
+)
+from flowiq_source.rows.convert import (
     Mapped,
-    Misfit,
+    Origin,
     Row,
+    lasting_url,
     message_digest,
     message_row,
-    parse_timestamp,
 )
+from flowiq_source.rows.extras import Extras
+from flowiq_source.times import EARLIEST, LATEST, from_microseconds, microseconds, parse_timestamp
 
-_EPOCH = datetime(1970, 1, 1, tzinfo=timezone.utc)
-_MICROSECOND = timedelta(microseconds=1)
-_TIMESTAMP = pa.timestamp("us", tz="UTC")
+_SCHEMA = arrow_schema({name: column.data_type for name, column in MESSAGE.items()})
+_STRUCT = pa.struct(_SCHEMA)
+_NO_ROWS = pa.RecordBatch.from_pylist([], _SCHEMA)
 
-TYPES = {"text": pa.string(), "timestamp": _TIMESTAMP, "bigint": pa.int64()}
-"""The types of columns, for Arrow."""
-
-_API_SCHEMA = pa.schema(
-    [
-        pa.field(name, TYPES[column.data_type], name != "id")
-        for name, column in MESSAGE.items()
-        if column.data_type in TYPES
-    ]
-)
+_ROW_DECODERS = [msgspec.json.Decoder(struct) for struct in MESSAGE_STRUCTS]
+_PAGE_DECODERS = [msgspec.json.Decoder(list[struct]) for struct in MESSAGE_STRUCTS]  # type: ignore[valid-type]
 
 
-class Reaction(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A reaction as it is documented."""
-
-    emoji: str | None = None
-    sender: str | None = None
-
-
-class Message(msgspec.Struct, forbid_unknown_fields=True, gc=False):
-    """A message whose values are as documented, by the names of the table's columns."""
-
-    id: str | None = None
-    timestamp: str | None = None
-    sender: str | None = None
-    status: str | None = None
-    content: str | None = None
-    media_type: str | None = None
-    media_url: str | None = None
-    assignee: str | None = None
-    voice_transcription: str | None = None
-    reactions: list[Reaction] | None = None
-
-
-def _named(name: str) -> Any:
-    return msgspec.field(name=name, default=None)
-
-
-class SeedMessage(Message, forbid_unknown_fields=True, gc=False):
-    """By the quick start's names."""
-
-    media_type: str | None = _named("mediaType")
-    media_url: str | None = _named("mediaUrl")
-    voice_transcription: str | None = _named("voiceTranscription")
-
-
-class ReferenceMessage(Message, forbid_unknown_fields=True, gc=False):
-    """By the names of the API reference and the product overview."""
-
-    timestamp: str | None = _named("created_at")
-    sender: str | None = _named("sender_type")
-    status: str | None = _named("message_status")
-    content: str | None = _named("message")
-    voice_transcription: str | None = _named("voice_note_transcription")
-
-
-_ROW_DECODERS = [msgspec.json.Decoder(SeedMessage), msgspec.json.Decoder(ReferenceMessage)]
-_PAGE_DECODERS = [
-    msgspec.json.Decoder(list[SeedMessage]),
-    msgspec.json.Decoder(list[ReferenceMessage]),
-]
-
-_NUL = b"\\u0000"
-
-
-def read_rows(text: bytes) -> list[Any]:
-    """The rows of a page: `Message` where they are as documented, else as the JSON has them.
+def read_rows(text: bytes) -> Any:
+    """The rows of a page: `Documented` where they are as documented, else as the JSON has them.
 
     Raises:
         ValueError: the text is no JSON.
+        RecursionError: it is nested too deeply to be read.
     """
     rows = _documented(text, _PAGE_DECODERS)
     if rows is not None:
-        return rows  # type: ignore[no-any-return]
-    raws = json.loads(text)
+        return rows
+    raws = read_json(text)
     return [_one_row(raw) for raw in raws] if isinstance(raws, list) else raws
+
+
+def read_json(text: bytes) -> Any:
+    """What `json.loads` reads; an integer with more digits than Python takes is a text.
+
+    Raises:
+        ValueError: the text is no JSON.
+        RecursionError: it is nested too deeply to be read.
+    """
+    return json.loads(text, parse_int=_integer)
+
+
+def _integer(digits: str) -> int | str:
+    try:
+        return int(digits)
+    except ValueError:
+        return digits
 
 
 def _one_row(raw: Any) -> Any:
     if not isinstance(raw, dict):
         return raw
-    # An undocumented field without a value says nothing.
-    text = json.dumps({name: value for name, value in raw.items() if value is not None})
+    try:
+        # An undocumented field without a value says nothing.
+        text = json.dumps({name: value for name, value in raw.items() if value is not None})
+    except RecursionError:
+        return raw
     row = _documented(text.encode(), _ROW_DECODERS)
     return raw if row is None else row
 
@@ -123,7 +89,7 @@ def _documented(text: bytes, dialects: Sequence[Any]) -> Any:
 
     None takes a NUL or half an emoji: no warehouse can hold them.
     """
-    if _NUL in text:
+    if rb"\u0000" in text:
         return None
     for dialect in dialects:
         try:
@@ -133,38 +99,33 @@ def _documented(text: bytes, dialects: Sequence[Any]) -> Any:
     return None
 
 
-Times = Sequence[int | None]
-"""Epoch microseconds; None where unknown."""
-
-
 class Digest(str):
     """A key that equal rows share; any other is a row's own id."""
 
     __slots__ = ()
 
 
-class Origin(NamedTuple):
-    """Whose message it is and when it was read; the columns that the connector adds."""
-
-    tenant_id: str
-    contact_id: str
-    whatsapp_id: str | None
-    synced_at: datetime
-
-
 @dataclass
 class MappedPage:
     """The rows of one page, ready for their table.
 
-    `keys` and `times` have one entry per row. `mapped` holds the rows that are no columns by
-    their position, `flat` all others in their order.
+    `keys`, `times` and `prints` have one entry per row. `mapped` holds the rows that are no
+    columns by their position, `flat` all others in their order.
     """
 
     keys: list[str]
-    times: Times
-    flat: pa.RecordBatch
+    times: list[int | None]
+    """Epoch microseconds; None where unknown."""
+    prints: list[int]
+    """Equal, in one process, for rows that are equal in sender, time, content and media."""
+    flat: Any
     mapped: dict[int, Mapped]
     origin: Origin
+
+    @property
+    def rows(self) -> list[Row]:
+        """The rows that are no columns."""
+        return [mapped.row for mapped in self.mapped.values()]
 
     def keep(self, ids: Sequence[str | None]) -> "MappedPage":
         """The page with these ids, and without the rows whose id is None."""
@@ -174,122 +135,112 @@ class MappedPage:
         mapped = {n: self.mapped[at] for n, at in enumerate(kept) if at in self.mapped}
         for n, row in mapped.items():
             row.row["id"] = ids[kept[n]]
-        flat_at = [at for at in range(len(ids)) if at not in self.mapped]
-        flat = _with_ids(self.flat, [ids[at] for at in flat_at])
-        keys = [self.keys[at] for at in kept]
-        times = [self.times[at] for at in kept]
-        return MappedPage(keys, times, flat, mapped, self.origin)
+        return MappedPage(
+            keys=[row_id for row_id in ids if row_id is not None],
+            times=[self.times[at] for at in kept],
+            prints=[self.prints[at] for at in kept],
+            flat=_with_ids(self.flat, [ids[at] for at in range(len(ids)) if at not in self.mapped]),
+            mapped=mapped,
+            origin=self.origin,
+        )
 
 
-def _with_ids(flat: pa.RecordBatch, ids: Sequence[str | None]) -> pa.RecordBatch:
-    kept = flat.take(
-        pa.array([n for n, row_id in enumerate(ids) if row_id is not None], pa.int64())
-    )
-    columns = [pa.array([i for i in ids if i is not None], pa.string()), *kept.columns[1:]]
-    return pa.RecordBatch.from_arrays(columns, schema=_API_SCHEMA)
+def _with_ids(flat: Any, ids: Sequence[str | None]) -> Any:
+    kept = [n for n, row_id in enumerate(ids) if row_id is not None]
+    column = pa.array([ids[n] for n in kept], pa.string())
+    at = _SCHEMA.get_field_index("id")
+    return flat.take(pa.array(kept, pa.int64())).set_column(at, _SCHEMA.field(at), column)
 
 
-def microseconds(time: datetime) -> int:
-    """Epoch microseconds of a UTC time."""
-    return (time - _EPOCH) // _MICROSECOND
+def map_page(raws: Sequence[Any], origin: Origin, extras: Extras, *, columnar: bool) -> MappedPage:
+    """A page of messages; `raws` as `read_rows` gives them.
 
-
-def from_microseconds(time: int) -> datetime:
-    """The UTC time of epoch microseconds."""
-    return _EPOCH + time * _MICROSECOND
-
-
-_EARLIEST = microseconds(datetime.min.replace(tzinfo=timezone.utc))
-_LATEST = microseconds(datetime.max.replace(tzinfo=timezone.utc))
-
-
-def map_page(raws: Sequence[Any], origin: Origin) -> MappedPage:
-    """A page of messages, as columns where it can be; `raws` as `read_rows` gives them."""
-    rows, times = _read(raws, origin)
-    keys = [_key(row, time, origin) for row, time in zip(rows, times, strict=True)]
-    mapped, flat = {}, []
-    for at, (row, key, time) in enumerate(zip(rows, keys, times, strict=True)):
-        if isinstance(row, Mapped):
-            mapped[at] = row
-        elif row.reactions:
-            mapped[at] = _with_reactions(row, time, origin)
+    If it is `columnar`, rows become columns where they can; they are the same rows otherwise.
+    """
+    page = MappedPage([], [], [], _NO_ROWS, {}, origin)
+    flat: list[Row] = []
+    for at, (raw, documented_time) in enumerate(_timed(raws)):
+        mapped = None
+        if isinstance(raw, Documented):
+            row, time = msgspec.structs.asdict(raw), documented_time
         else:
-            # A tuple, because a page is too small for an array at a time.
-            flat.append(
-                (
-                    str(key),
-                    time,
-                    row.sender,
-                    row.status,
-                    row.content,
-                    row.media_type,
-                    row.media_url,
-                    row.assignee,
-                    row.voice_transcription,
-                )
-            )
-    for at, row in mapped.items():
-        row.row["id"] = str(keys[at])
-    batch = pa.RecordBatch.from_struct_array(pa.array(flat, pa.struct(_API_SCHEMA)))
-    return MappedPage(keys, times, batch, mapped, origin)
+            mapped = message_row(raw, origin, extras)
+            row, time = mapped.row, _microseconds(mapped.row["timestamp"])
+        row["timestamp"] = time
+        key = _key(row, origin)
+        page.keys.append(key)
+        page.times.append(time)
+        # Ids tell the others apart.
+        page.prints.append(_print(row) if isinstance(key, Digest) else 0)
+        row["id"] = str(key)
+        if columnar and mapped is None and not row["reactions"]:
+            flat.append(row)
+        else:
+            page.mapped[at] = _complete(mapped or Mapped(row), origin)
+    if flat:
+        page.flat = pa.RecordBatch.from_struct_array(pa.array(flat, _STRUCT))
+    return page
 
 
-def _read(raws: Sequence[Any], origin: Origin) -> tuple[Sequence[Message | Mapped], Times]:
-    """The rows and their times; what is not as documented is mapped."""
-    times = _times(raws) if all(isinstance(raw, Message) for raw in raws) else None
-    if times is not None:
-        return raws, times
-    read = [_read_one(raw, origin) for raw in raws]
-    return [row for row, _ in read], [time for _, time in read]
+def _microseconds(time: datetime | None) -> int | None:
+    return None if time is None else microseconds(time)
 
 
-def _times(messages: Sequence[Message]) -> Times | None:
-    """None if a time is not written as documented."""
+def _timed(raws: Sequence[Any]) -> Iterator[tuple[Any, int | None]]:
+    """The rows, and the times of those that are as documented; the others as JSON has them."""
+    times = _times([getattr(raw, "timestamp", None) for raw in raws])
+    for raw, time in zip(raws, times, strict=True):
+        yield (msgspec.to_builtins(raw), None) if time is _NO_TIME else (raw, time)
+
+
+_NO_TIME: Any = object()
+
+
+def _times(texts: list[str | None]) -> list[int | None]:
+    """Epoch microseconds of the texts, None of a null, `_NO_TIME` of what does not fit."""
     try:
-        texts = pa.array([message.timestamp for message in messages], pa.string())
-        times: Times = texts.cast(_TIMESTAMP).view(pa.int64()).to_pylist()
+        array = pa.array(texts, pa.string()).cast(TYPES["timestamp"]).view(pa.int64())
+        times: list[int | None] = array.to_pylist()
     except ValueError:  # pyarrow's
-        return None
-    known = [time for time in times if time is not None]
-    return times if not known or _EARLIEST <= min(known) <= max(known) <= _LATEST else None
+        return [_time(text) for text in texts]
+    return [t if t is None or EARLIEST <= t <= LATEST else _NO_TIME for t in times]
 
 
-def _read_one(raw: Any, origin: Origin) -> tuple[Message | Mapped, int | None]:
-    if isinstance(raw, Message):
-        try:
-            return raw, microseconds(parse_timestamp(raw.timestamp))
-        except Misfit:
-            raw = msgspec.to_builtins(raw)
-    mapped = message_row(raw, *origin)
-    sent_at = mapped.row["timestamp"]
-    return mapped, None if sent_at is None else microseconds(sent_at)
+def _time(text: str | None) -> int | None:
+    try:
+        return None if text is None else microseconds(parse_timestamp(text))
+    except ValueError:
+        return _NO_TIME  # type: ignore[no-any-return]
 
 
-def _key(row: Message | Mapped, time: int | None, origin: Origin) -> str:
+def _print(row: Row) -> int:
+    """What a row looks like to somebody who reads the conversation; its id is no part of it."""
+    url = lasting_url(row["media_url"])
+    return hash((row["sender"], row["timestamp"], row["content"], row["media_type"], url))
+
+
+def _key(row: Row, origin: Origin) -> str:
     """The row's own id, or else a digest."""
-    if isinstance(row, Mapped):
-        return row.row["id"] or Digest(message_digest(row.row))
-    return row.id or Digest(message_digest(_values(row, time, origin)))
+    row_id: str | None = row["id"]
+    if row_id and not row_id.isspace():
+        return row_id
+    return Digest(message_digest(row, origin))
 
 
-def _values(message: Message, time: int | None, origin: Origin) -> Row:
-    row: Row = {name: getattr(message, name) for name in _API_SCHEMA.names}
-    row["timestamp"] = None if time is None else from_microseconds(time)
-    return row | origin._asdict()
-
-
-def _with_reactions(message: Message, time: int | None, origin: Origin) -> Mapped:
-    reactions = [msgspec.structs.asdict(reaction) for reaction in message.reactions or ()]
-    row = _values(message, time, origin) | {"reactions": reactions}
-    # What is left out is null all the same, and dlt need not look at it.
-    return Mapped({name: value for name, value in row.items() if value is not None})
+def _complete(mapped: Mapped, origin: Origin) -> Mapped:
+    """The row as dlt gets it, and every step that a user adds: with all columns, null or not."""
+    row = mapped.row | vars(origin)
+    row["timestamp"] = None if row["timestamp"] is None else from_microseconds(row["timestamp"])
+    row["reactions"] = [msgspec.to_builtins(reaction) for reaction in row["reactions"] or ()]
+    mapped.row = row
+    return mapped
 
 
 def message_table(pages: Sequence[MappedPage]) -> pa.Table:
     """The rows of pages that are columns, the connector's columns among them."""
-    table = pa.Table.from_batches([page.flat for page in pages], _API_SCHEMA)
-    for at, (name, data_type) in enumerate(OUR_COLUMNS.items()):
-        values = (repeat(page.origin[at], page.flat.num_rows) for page in pages)
-        column = pa.array(chain.from_iterable(values), TYPES[data_type])
-        table = table.append_column(pa.field(name, column.type, name != "tenant_id"), column)
+    table = pa.Table.from_batches([page.flat for page in pages], _SCHEMA)
+    for field in arrow_schema(OUR_COLUMNS):
+        values = (repeat(getattr(page.origin, field.name), page.flat.num_rows) for page in pages)
+        column = pa.array(chain.from_iterable(values), field.type)
+        table = table.append_column(field, column)
     return table.combine_chunks()

@@ -2,7 +2,7 @@
 
 import shutil
 from collections import Counter
-from datetime import datetime, timedelta, timezone
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -10,8 +10,8 @@ from dlt.destinations.exceptions import DatabaseTerminalException
 from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 
 from flowiq_source import sync
-from flowiq_source.loading.state import TenantState
 from flowiq_source.sandbox import Contact, Reply, Sandbox, reply_json
+from flowiq_source.times import utc_now
 from tests.support.history import DAY, expected, loaded, message_requests, write
 from tests.support.warehouse import Warehouse
 
@@ -85,7 +85,7 @@ def test_a_destination_that_keeps_its_old_states_is_loaded_all_the_same(
     warehouse.sync(sandbox, package=4)
     assert warehouse.one("SELECT count(*) FROM flowiq._dlt_pipeline_state") == 3
     assert loaded(warehouse) == expected(sandbox)
-    assert caplog.text.count("dlt's old states stay where they are: DatabaseTerminal") == 3
+    assert caplog.text.count("dlt's old states stay where they are: DatabaseTerminal") == 1
 
 
 def test_a_run_that_breaks_off_continues_where_it_was(
@@ -185,12 +185,7 @@ def test_an_old_interruption_is_not_continued(
     with pytest.raises(Exception, match="HTTP 401"):
         warehouse.sync(sandbox, package=4)
     sandbox.intercept = None
-    pipeline = warehouse.pipeline
-    with pipeline.managed_state(extract_state=True) as state:
-        tenant = state["sources"]["flowiq"]["resources"]["messages"]["tenants"]["sandbox"]
-        yesterday = datetime.now(timezone.utc) - timedelta(days=1)
-        tenant["open_run"]["started_at"] = int(yesterday.timestamp() * 1e3)
-    warehouse.sync(sandbox)
+    warehouse.sync_with(sandbox, now=lambda: utc_now() + timedelta(days=1))
     assert message_requests(sandbox) == 11
 
 
@@ -225,50 +220,64 @@ def test_a_source_can_be_run_again(
 def test_a_contact_that_is_no_longer_listed_is_missing_and_costs_nothing(
     warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
 ) -> None:
-    """Its conversation is recorded as gone, once; when it comes back it is read whole."""
+    """Its conversation is doubtful, then gone, once; when it comes back it is read whole."""
     warehouse.sync(sandbox)
     lost = crowd[0]
+    before = expected(sandbox)
     sandbox.world.delete_contact(lost)
-    for _ in range(2):
-        summary = warehouse.sync(sandbox)
-        assert summary.complete
-        assert message_requests(sandbox) == 10
-        assert loaded(warehouse) == expected(sandbox)
-    [(status, error, known)] = warehouse.query(
-        "SELECT status, error, message_count FROM flowiq.conversations "
+    of_lost = (
+        "SELECT status, message_count, error FROM flowiq.conversations "
         f"WHERE contact_id = '{lost.id}'"
     )
-    assert (status, known) == ("missing", 3)
-    assert "no longer lists" in error
+    for status, held in (("doubtful", before), *(("missing", expected(sandbox)),) * 2):
+        assert warehouse.sync(sandbox).complete
+        assert message_requests(sandbox) == 10
+        assert loaded(warehouse) == held
+        [(said, known, error)] = warehouse.query(of_lost)
+        assert (said, known) == (status, 3)
+        assert "no longer lists" in error
     sandbox.world._planned.append(lost)
     warehouse.sync(sandbox)
     assert message_requests(sandbox) == 11
-    assert loaded(warehouse) == expected(sandbox)
+    assert loaded(warehouse) == expected(sandbox) == before
 
 
 def test_an_empty_contact_list_makes_nothing_gone(
     warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A fault is likelier than the end of every conversation."""
+    """A fault is likelier than the end of every conversation, however often it is seen."""
     warehouse.sync(sandbox)
     pagination = {"currentPage": 1, "totalPages": 0, "totalContacts": 0, "hasNextPage": False}
     answer = reply_json(200, {"success": True, "contacts": [], "pagination": pagination})
     sandbox.intercept = lambda params: answer
-    warehouse.sync(sandbox)
-    assert "lists no contacts at all" in caplog.text
+    for _ in range(3):
+        summary = warehouse.sync(sandbox)
+        assert (summary.vanished, summary.complete) == (11, False)
+    assert "11 of 11 conversations have vanished at once" in caplog.text
     assert loaded(warehouse) == expected(sandbox)
     sandbox.intercept = None
-    assert warehouse.sync(sandbox).newer == 0
+    summary = warehouse.sync(sandbox)
+    assert (summary.newer, summary.complete) == (0, True)
+    assert loaded(warehouse) == expected(sandbox)
 
 
 def test_a_conversation_that_answers_404_is_asked_for_once_a_week(
     warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
 ) -> None:
-    """Its messages count as gone; when the API has it again it is read whole."""
-    warehouse.sync(sandbox)
+    """Seen twice, its messages count as gone; when the API has it again it is read whole."""
     lost = crowd[0]
+    # Where the contact list shows unread messages, it is asked for sooner.
+    sandbox.world.add_message(lost, sender="human-whatsapp")
+    warehouse.sync(sandbox)
     gone = Reply(404, b'{"success": false, "error": "Contact not found"}')
-    sandbox.intercept = lambda params: gone if params.get("contactId") == lost.id else None
+    addresses = {lost.id, lost.number}
+    sandbox.intercept = lambda params: (
+        gone if addresses & {params.get("contactId"), params.get("whatsappNumber")} else None
+    )
+    assert warehouse.sync(sandbox).doubtful == 1
+    # Both of its addresses.
+    assert message_requests(sandbox) == 12
+    assert loaded(warehouse) == expected(sandbox)
     assert warehouse.sync(sandbox).missing == 1
     assert loaded(warehouse) == Counter(
         {row: n for row, n in expected(sandbox).items() if row[0] != lost.number}
@@ -276,15 +285,8 @@ def test_a_conversation_that_answers_404_is_asked_for_once_a_week(
     warehouse.sync(sandbox)
     assert message_requests(sandbox) == 10
     warehouse.sync(sandbox, full_refresh=True)
-    assert message_requests(sandbox) == 11
+    assert message_requests(sandbox) == 12
     sandbox.intercept = None
-    pipeline = warehouse.pipeline
-    with pipeline.managed_state(extract_state=True) as state:
-        tenant = TenantState.kept(state["sources"]["flowiq"]["resources"]["messages"], "sandbox")
-        cursor = tenant.cursor(lost.id)
-        assert cursor
-        a_week_ago = cursor.synced_at - timedelta(days=7)
-        tenant.keep_cursor(lost.id, cursor._replace(synced_at=a_week_ago))
-    warehouse.sync(sandbox)
+    warehouse.sync_with(sandbox, now=lambda: utc_now() + timedelta(days=7))
     assert message_requests(sandbox) == 11
     assert loaded(warehouse) == expected(sandbox)

@@ -8,9 +8,9 @@ import pytest
 
 from flowiq_source import plan
 from flowiq_source.errors import ConfigurationError
-from flowiq_source.reading.reader import Conversation
+from flowiq_source.reading.conversation import Conversation
+from flowiq_source.reading.cursor import Cursor
 from flowiq_source.reading.schedule import Budget, Rules, make_schedule
-from flowiq_source.reading.walk import Cursor
 from flowiq_source.sandbox import Contact, Reply, Sandbox
 from tests.support.history import DAY, HOUR, expected, loaded, write
 from tests.support.script import Run
@@ -22,16 +22,17 @@ WEEK = timedelta(days=7)
 
 def cursor(synced_at: datetime, newest: datetime = NOW, known: int = 5) -> Cursor:
     """A conversation that was read to its end at a time."""
-    return Cursor(newest, known, synced_at, synced_at)
+    return Cursor(newest, known, scan=1, used=1, synced_at=synced_at, rescanned_at=synced_at)
 
 
-Known = list[tuple[Conversation, Cursor | None]]
+Known = list[tuple[Conversation, Cursor]]
 
 
 def order(known: Known, *, full_refresh: bool = False) -> list[str]:
     """The contacts in the order in which a run reads them."""
     cursors = {c.contact_id: cursor for c, cursor in known}
-    made = make_schedule([c for c, _ in known], cursors.get, Rules(NOW, WEEK, full_refresh))
+    rules = Rules(7, NOW, WEEK, full_refresh)
+    made = make_schedule([c for c, _ in known], cursors.__getitem__, rules)
     return [due.conversation.contact_id for due in made.due]
 
 
@@ -39,7 +40,7 @@ def conversation(
     name: str, active_at: datetime | None = None, unread: bool = False
 ) -> Conversation:
     """A conversation as the contact list shows it."""
-    return Conversation(name, None, {}, active_at, unread)
+    return Conversation(name, None, (), active_at, unread)
 
 
 def test_the_useful_and_the_long_unread_take_turns() -> None:
@@ -49,7 +50,7 @@ def test_the_useful_and_the_long_unread_take_turns() -> None:
         (conversation("busy", NOW - HOUR), cursor(NOW - DAY)),
         (conversation("unread", NOW - 5 * DAY, unread=True), cursor(NOW - DAY)),
         (conversation("forgotten", NOW - 4 * DAY), cursor(NOW - 3 * DAY)),
-        (conversation("new"), None),
+        (conversation("new"), Cursor()),
     ]
     assert order(known) == ["new", "unread", "forgotten", "busy", "calm"]
 
@@ -76,10 +77,11 @@ def test_a_hundred_thousand_conversations_are_all_read_within_the_bound() -> Non
     for number in range(bound):
         now += DAY
         listed = [
-            Conversation(f"c{n}", None, {}, now - HOUR * random.random(), f"c{n}" in busy)
+            Conversation(f"c{n}", None, (), now - HOUR * random.random(), f"c{n}" in busy)
             for n in range(total)
         ]
-        made = make_schedule(listed, cursors.get, Rules(now, WEEK))
+        rules = Rules(number + 1, now, WEEK)
+        made = make_schedule(listed, lambda contact: cursors.get(contact, Cursor()), rules)
         budget = Budget(per_run)
         for due in made.due:
             meter = budget.begin(due.expected, 0.0)
@@ -131,7 +133,7 @@ def test_a_limited_run_goes_over_packages(warehouse: Warehouse, sandbox: Sandbox
         write(sandbox, sandbox.world.add_contact(f"278200000{n:02d}"), 1)
     summary = warehouse.sync(sandbox, package=3, max_requests=9)
     assert (summary.requests, summary.read, summary.carried_over) == (9, 8, 4)
-    assert "carried over    4 conversations" in str(summary)
+    assert "carried         4 conversations are left to the next run" in str(summary)
 
 
 def test_a_conversation_that_was_begun_is_read_to_its_end(
@@ -182,16 +184,10 @@ def test_a_plan_says_what_the_run_then_costs(
     sandbox.dialect = dialect
     for n in range(130):
         write(sandbox, sandbox.world.add_contact(f"27820000{n:03d}"), 1 + 250 * (n == 0))
-    account: dict[str, Any] = {
-        "bearer_token": sandbox.token,
-        "tenant_id": sandbox.tenant,
-        "base_url": sandbox.url,
-        "requests_per_minute": UNLIMITED,
-    }
 
     def planned(**settings: Any) -> tuple[int, int, int]:
         sandbox.requests.clear()
-        made = plan(warehouse.pipeline, **account, **settings)
+        made = plan(warehouse.pipeline, warehouse.source(sandbox, **settings))
         assert len(sandbox.requests) == 1
         assert made.minutes == made.requests / UNLIMITED
         return made.requests, made.new, made.quiet
@@ -213,9 +209,9 @@ def test_a_conversation_that_is_missing_is_no_new_one(
 ) -> None:
     """It is not asked for again within a week, and the plan knows."""
     gone = Reply(404, b'{"success": false, "error": "Contact not found"}')
-    sandbox.intercept = lambda params: gone if "contactId" in params else None
+    sandbox.intercept = lambda params: gone if "ascending" in params else None
     assert warehouse.sync(sandbox).missing == 1
-    made = plan(warehouse.pipeline, sandbox.token, sandbox.tenant, sandbox.url)
+    made = plan(warehouse.pipeline, warehouse.source(sandbox))
     assert (made.requests, made.new) == (1, 0)
     assert warehouse.sync(sandbox).requests == 1
 

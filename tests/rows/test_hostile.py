@@ -7,7 +7,9 @@ from typing import Any
 
 import pytest
 
-from flowiq_source.rows.convert import CONTACT, MESSAGE, contact_row, message_row
+from flowiq_source.rows.columns import CONTACT, MESSAGE
+from flowiq_source.rows.convert import Origin, contact_row, message_row
+from flowiq_source.rows.extras import extra_columns
 from flowiq_source.sandbox import Contact, Sandbox
 from tests.support.history import answer_with
 from tests.support.warehouse import Warehouse
@@ -36,6 +38,7 @@ def test_the_corpus_loads_row_by_row_and_again(
 @pytest.mark.parametrize("entry", CORPUS, ids=[entry["reason"][:60] for entry in CORPUS])
 def test_every_hostile_row_is_mapped(entry: dict[str, Any]) -> None:
     """To a row with every declared column, in either table."""
-    now = datetime.now(timezone.utc)
-    assert set(MESSAGE) <= set(message_row(entry["message"], "t", "c", "w", now).row)
-    assert set(CONTACT) <= set(contact_row(entry["message"], "t", now).row)
+    now, extras = datetime.now(timezone.utc), extra_columns()
+    origin = Origin(tenant_id="t", contact_id="c", whatsapp_id="w", synced_at=now, scan=0)
+    assert set(MESSAGE) <= set(message_row(entry["message"], origin, extras).row)
+    assert set(CONTACT) <= set(contact_row(entry["message"], "t", now, extras).row)

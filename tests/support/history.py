@@ -5,7 +5,7 @@ from datetime import datetime, timedelta, timezone
 from typing import Any
 
 from flowiq_source.loading.state import TenantState
-from flowiq_source.reading.walk import Cursor
+from flowiq_source.reading.cursor import Cursor
 from flowiq_source.sandbox import Contact, Sandbox, reply_json
 from flowiq_source.sandbox.dialects import DIALECTS
 from tests.support.warehouse import Warehouse
@@ -56,7 +56,7 @@ def loaded(warehouse: Warehouse) -> Counter[tuple[Any, ...]]:
         FROM flowiq.messages m
         LEFT JOIN flowiq.messages__reactions r ON r._dlt_parent_id = m._dlt_id
         JOIN flowiq.conversations c USING (tenant_id, contact_id)
-        WHERE m.synced_at >= c.rescanned_at
+        WHERE m.scan >= c.scan
         GROUP BY m._dlt_id, 1, 2, 3, 4, 5, 6
         """
     )
@@ -68,11 +68,11 @@ def message_requests(sandbox: Sandbox) -> int:
     return sum(r["action"] == "conversation-messages" for r in sandbox.requests)
 
 
-def cursors(warehouse: Warehouse) -> dict[str, Cursor | None]:
+def cursors(warehouse: Warehouse) -> dict[str, Cursor]:
     """The cursors of the sandbox's tenant, by contact."""
     resources: dict[str, Any] = warehouse.pipeline.state["sources"]["flowiq"]["resources"]
-    state = TenantState.of(resources["messages"], "sandbox")
-    return {contact_id: state.cursor(contact_id) for contact_id in state.contact_ids()}
+    found = TenantState.of(resources["messages"], "sandbox").cursors()
+    return {contact_id: cursor for contact_id, cursor in found.items() if cursor.is_read}
 
 
 def answer_with(sandbox: Sandbox, rows: list[Any]) -> None:
@@ -80,4 +80,6 @@ def answer_with(sandbox: Sandbox, rows: list[Any]) -> None:
     pagination = {"currentPage": 1, "totalPages": 1, "hasNextPage": False}
     pagination |= {"totalMessages": len(rows)}
     answer = reply_json(200, {"success": True, "messages": rows, "pagination": pagination})
-    sandbox.intercept = lambda params: answer if "contactId" in params else None
+    sandbox.intercept = lambda params: (
+        answer if params["action"] == "conversation-messages" else None
+    )

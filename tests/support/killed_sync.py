@@ -1,10 +1,10 @@
 """Runs one sync and kills its own process at a named point; started by test_kill.py.
 
-Arguments: pipelines folder, DuckDB file, sandbox URL, point, how often the point is passed first.
+Arguments: pipelines folder, DuckDB file, sandbox URL, point, how often the point is passed first,
+backend.
 """
 
 import os
-import shutil
 import signal
 import sys
 from collections.abc import Callable
@@ -14,6 +14,7 @@ from typing import Any
 
 import dlt
 from dlt.common.storages import FileStorage, LoadStorage, PackageStorage
+from dlt.destinations.job_client_impl import SqlJobClientBase
 from dlt.extract.extract import Extract
 from dlt.load.load import Load
 from dlt.normalize.normalize import Normalize
@@ -24,6 +25,9 @@ from flowiq_source import flowiq_source, sync
 REACTIONS = "messages__reactions"
 
 Owner = type | ModuleType
+
+# The package has a function of the same name.
+SYNC = sys.modules["flowiq_source.sync"]
 
 # Owner, function, before or after it, and a word that the call's arguments must hold.
 POINTS: dict[str, tuple[Owner, str, str] | tuple[Owner, str, str, str]] = {
@@ -37,7 +41,8 @@ POINTS: dict[str, tuple[Owner, str, str] | tuple[Owner, str, str, str]] = {
         "commit_new_load_package",
         "after",
     ),
-    "before the tables are made": (Pipeline, "sync_schema", "before"),
+    "before the tables are made": (SqlJobClientBase, "update_stored_schema", "before"),
+    "when the tables are made": (SqlJobClientBase, "update_stored_schema", "after"),
     "before load": (Pipeline, "load", "before"),
     "between dlt's two notes that a load begins": (
         FileStorage,
@@ -58,16 +63,17 @@ POINTS: dict[str, tuple[Owner, str, str] | tuple[Owner, str, str, str]] = {
     "when a load is recorded": (LoadStorage, "complete_load_package", "before"),
     "when a package is marked as loaded": (PackageStorage, "complete_loading_package", "after"),
     "between packages": (Pipeline, "load", "after"),
+    "before the old states are deleted": (SYNC, "delete_old_states", "before"),
 }
-REWINDING: dict[str, tuple[Owner, str, str, str]] = {
-    "as a job is put back": (Path, "rename", "after", "_jobs"),
-    "before a load counts as not begun": (Path, "rename", "before", "applied_schema_updates"),
+BEGINNING: dict[str, tuple[Owner, str, str] | tuple[Owner, str, str, str]] = {
+    "before the working folder is moved": (Path, "rename", "before", "warehouse.dropped"),
+    "when the working folder is moved": (Path, "rename", "after", "warehouse.dropped"),
+    "as the moved folder is deleted": (os, "rmdir", "before", "loaded"),
+    "before the state is taken": (Pipeline, "sync_destination", "before"),
+    "when the state is taken": (Pipeline, "sync_destination", "after"),
+    "when the tables are mended": (SqlJobClientBase, "update_stored_schema", "after"),
 }
-DROPPING: dict[str, tuple[Owner, str, str, str]] = {
-    "before the working folder is dropped": (shutil, "rmtree", "before", "warehouse"),
-    "as the working folder is dropped": (os, "rmdir", "before", "loaded"),
-    "when its schemas are deleted": (os, "rmdir", "after", "schemas"),
-}
+"""Where a sync forgets its folder and takes what is committed; the others come after that."""
 CHANGE = "change of a file"
 CHANGES = {"os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}
 
@@ -104,18 +110,24 @@ def die_at(passes: int, owner: Owner, name: str, when: str, word: str = "") -> N
 
 def main() -> None:
     """Sync, and die where told."""
-    folder, file, url, point, passes = sys.argv[1:]
+    folder, file, url, point, passes, backend = sys.argv[1:]
     if point == CHANGE:
         die_at_change(int(passes))
     elif point:
-        die_at(int(passes), *(POINTS | REWINDING | DROPPING)[point])
+        die_at(int(passes), *(POINTS | BEGINNING)[point])
     pipeline = dlt.pipeline(
         "warehouse",
         pipelines_dir=folder,
         destination=dlt.destinations.duckdb(file),
         dataset_name="flowiq",
     )
-    source = flowiq_source(bearer_token="fiq_sandbox", tenant_id="sandbox", base_url=url)
+    source = flowiq_source(
+        bearer_token="fiq_sandbox",
+        tenant_id="sandbox",
+        base_url=url,
+        requests_per_minute=1e6,
+        backend="pyarrow" if backend == "pyarrow" else "rows",
+    )
     sync(pipeline, source, package_conversations=4)
 
 

@@ -2,22 +2,19 @@
 
 import threading
 from collections.abc import Callable, Collection
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import dlt
 import duckdb
-from dlt.extract import DltSource
-from pyrate_limiter.clocks import AbstractClock
 
-from flowiq_source import Summary, flowiq_source, sync
+from flowiq_source import FlowiqSource, Summary, flowiq_source, sync
 from flowiq_source.api.client import FlowiqClient
 from flowiq_source.api.limiter import RateLimiter
-from flowiq_source.reading.reader import Reader, utc_now
 from flowiq_source.sandbox import Sandbox
 from flowiq_source.settings import Settings
-from flowiq_source.source import resources
+from flowiq_source.times import utc_now
 
 UNLIMITED = 1e6
 """Requests per minute where the limit is not what a test is about."""
@@ -26,7 +23,7 @@ UNLIMITED = 1e6
 Rows = list[tuple[Any, ...]]
 
 
-class Clock(AbstractClock):
+class Clock:
     """A time that passes when somebody sleeps; `waits` says how long they did, in seconds."""
 
     def __init__(self) -> None:
@@ -34,9 +31,9 @@ class Clock(AbstractClock):
         self.waits: list[float] = []
         self._lock = threading.Lock()
 
-    def now(self) -> int:
-        """Milliseconds."""
-        return int(self.time_s * 1000)
+    def __call__(self) -> float:
+        """Seconds."""
+        return self.time_s
 
     def sleep(self, seconds: float) -> None:
         """Pass."""
@@ -44,16 +41,14 @@ class Clock(AbstractClock):
         with self._lock:
             self.time_s += seconds
 
-    async def wait(self, seconds: float) -> None:
-        """Pass, for a task."""
-        self.sleep(seconds)
-
 
 def impatient(sandbox: Sandbox, clock: Clock, per_minute: float = UNLIMITED) -> dict[str, Any]:
     """The arguments of a client of the sandbox whose waits pass on the clock alone."""
     return {
-        "settings": Settings(sandbox.token, sandbox.tenant, sandbox.url),
-        "sleep": clock.wait,
+        "settings": Settings(
+            bearer_token=sandbox.token, tenant_id=sandbox.tenant, base_url=sandbox.url
+        ),
+        "sleep": clock.sleep,
         "limiter": RateLimiter(per_minute, clock=clock),
     }
 
@@ -75,7 +70,7 @@ class Warehouse:
             dataset_name="flowiq",
         )
 
-    def source(self, sandbox: Sandbox, **settings: Any) -> DltSource:
+    def source(self, sandbox: Sandbox, **settings: Any) -> FlowiqSource:
         """The public source, configured for the sandbox."""
         account: dict[str, Any] = {
             "bearer_token": sandbox.token,
@@ -91,6 +86,11 @@ class Warehouse:
         source = self.source(sandbox, **settings)
         return sync(self.pipeline, source, package_conversations=package)
 
+    def run(self, sandbox: Sandbox, **settings: Any) -> None:
+        """One plain run, as of any dlt source."""
+        sandbox.requests.clear()
+        self.pipeline.run(self.source(sandbox, **settings))
+
     def sync_with(
         self,
         sandbox: Sandbox,
@@ -98,16 +98,17 @@ class Warehouse:
         now: Callable[[], datetime] = utc_now,
         clock: Clock | None = None,
         per_minute: float = UNLIMITED,
+        **settings: Any,
     ) -> Summary:
         """One sync at this time of day whose waits pass on the clock alone."""
         sandbox.requests.clear()
-
-        @dlt.source(name="flowiq", section="flowiq", root_key=True, max_table_nesting=2)
-        def patient() -> Any:
-            client = FlowiqClient(**impatient(sandbox, clock or Clock(), per_minute))
-            return resources(Reader(client, timedelta(days=7), now=now))
-
-        return sync(self.pipeline, patient())
+        source = self.source(sandbox, **settings)
+        impatience = impatient(sandbox, clock or Clock(), per_minute)
+        source.feed.now = now
+        source.feed.connect = lambda settings, sleep, **more: FlowiqClient(
+            **impatience | {"settings": settings}, **more
+        )
+        return sync(self.pipeline, source)
 
     def query(self, sql: str) -> Rows:
         """The rows of a query."""

@@ -1,0 +1,51 @@
+"""What the destination says of a pipeline, whatever lies in the working folder."""
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from typing import Any
+
+import dlt
+from dlt.common.destination.client import JobClientBase, WithStateSync
+from dlt.common.destination.exceptions import DestinationUndefinedEntity
+from dlt.pipeline.state_sync import load_pipeline_state_from_destination
+
+from flowiq_source.loading.state import TenantState
+from flowiq_source.loading.undocumented import client_of
+from flowiq_source.source import FlowiqSource
+
+
+@contextmanager
+def reading(pipeline: dlt.Pipeline, source: FlowiqSource) -> Iterator[JobClientBase]:
+    """The destination's client; a DuckDB file is opened beside others who read it."""
+    with ExitStack() as stack:
+        client = client_of(pipeline, source.schema)
+        if pipeline.destination.destination_type.endswith(".duckdb"):
+            client.config.credentials.read_only = True
+            try:
+                stack.enter_context(client)
+            except Exception:  # noqa: BLE001 - there is no file, or this process has it open to write
+                client = stack.enter_context(client_of(pipeline, source.schema))
+        else:
+            stack.enter_context(client)
+        yield client
+
+
+def committed_state(pipeline: dlt.Pipeline, source: FlowiqSource) -> TenantState:
+    """The tenant's state as the destination has it."""
+    with reading(pipeline, source) as client:
+        state: Any = None
+        try:
+            if isinstance(client, WithStateSync):
+                state = load_pipeline_state_from_destination(pipeline.pipeline_name, client)
+        except DestinationUndefinedEntity:
+            # Nothing was ever loaded.
+            state = None
+    return TenantState.of(messages_state(state or {}, source), source.feed.settings.tenant_key)
+
+
+def messages_state(state: Any, source: FlowiqSource) -> dict[str, Any]:
+    """The state of the resource `messages`."""
+    for name in ("sources", source.schema.name, "resources", "messages"):
+        state = state.setdefault(name, {})
+    messages: dict[str, Any] = state
+    return messages

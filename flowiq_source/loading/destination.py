@@ -1,0 +1,139 @@
+"""Questions to the destination: what is committed there is the truth, nothing else.
+
+Where a destination has no SQL of its own, as files have not, there is nothing to ask.
+"""
+
+import logging
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from typing import Any
+
+import dlt
+from dlt.common.schema import Schema
+from dlt.common.schema.utils import get_root_table
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.job_client_impl import SqlJobClientBase
+from dlt.destinations.sql_client import SqlClientBase
+
+from flowiq_source.loading.undocumented import bring_schema_up_to_date, client_of
+
+logger = logging.getLogger("flowiq_source")
+
+Client = SqlClientBase[Any]
+Rows = list[tuple[Any, ...]]
+
+
+@contextmanager
+def sql_of(pipeline: dlt.Pipeline, schema: Schema) -> Iterator[Client | None]:
+    """The SQL client of a schema's dataset; None where there is no SQL."""
+    destination = client_of(pipeline, schema)
+    # What dlt calls SQL on files is a DuckDB of its own.
+    if not isinstance(destination, SqlJobClientBase):
+        yield None
+        return
+    with destination.sql_client as client:
+        yield client
+
+
+def mend_tables(pipeline: dlt.Pipeline, schema_name: str) -> None:
+    """Make what is gone of the tables that the pipeline has loaded."""
+    if made := bring_schema_up_to_date(pipeline, schema_name):
+        logger.warning("made again, because the destination lacked them: %s", ", ".join(made))
+    schema = pipeline.schemas[schema_name]
+    with sql_of(pipeline, schema) as client:
+        if client is not None:
+            _delete_orphans(client, schema)
+
+
+def _delete_orphans(client: Client, schema: Schema) -> None:
+    """Empty the child tables of an empty table: dlt finds their rows by their parents alone."""
+    tables = schema.tables
+    roots = {name: str(get_root_table(tables, name)["name"]) for name in tables}
+    for root in sorted({root for name, root in roots.items() if root != name}):
+        parent = client.make_qualified_table_name(root)
+        # A table that never had a row may not be there.
+        with suppress(DatabaseUndefinedRelation):
+            if client.execute_sql(f"SELECT 1 FROM {parent} LIMIT 1"):  # noqa: S608
+                continue
+            for name in (name for name in tables if name != root == roots[name]):
+                client.execute_sql(f"DELETE FROM {client.make_qualified_table_name(name)}")  # noqa: S608
+
+
+def try_to_write(pipeline: dlt.Pipeline, schema: Schema) -> None:
+    """Write no row, so that a destination that refuses to be written to says so.
+
+    Raises:
+        DatabaseException: it refuses.
+    """
+    with sql_of(pipeline, schema) as client:
+        if client is None:
+            return
+        loads = client.make_qualified_table_name(schema.loads_table_name)
+        # A dataset where there is none yet was just made, or could not be.
+        with suppress(DatabaseUndefinedRelation):
+            client.execute_sql(f"INSERT INTO {loads} SELECT * FROM {loads} WHERE 1 = 0")  # noqa: S608
+
+
+@dataclass(frozen=True)
+class Committed:
+    """What a dataset holds of one tenant."""
+
+    client: Client
+    tenant_id: str
+
+    def are_loaded(self, load_ids: Collection[str]) -> bool:
+        """Whether load packages were all loaded to their end."""
+        sql = "SELECT 1 FROM {_dlt_loads} WHERE load_id = %s"
+        return all(self._rows(sql, load_id) for load_id in load_ids)
+
+    def is_empty(self, table: str) -> bool:
+        """Whether there is no such table, or none of the tenant's rows in it."""
+        name = self._name(table)
+        return not self._rows(f"SELECT 1 FROM {name} WHERE tenant_id = %s LIMIT 1", self.tenant_id)  # noqa: S608
+
+    def has_rows(self, table: str) -> bool:
+        """Whether there is such a table with any row, of whatever tenant."""
+        return bool(self._rows(f"SELECT 1 FROM {self._name(table)} LIMIT 1"))  # noqa: S608
+
+    def conversations(self, table: str) -> Rows:
+        """Contact, number of the last complete reading, and status of every conversation."""
+        return self._rows(
+            f"SELECT contact_id, coalesce(scan, 0), status FROM {self._name(table)} "  # noqa: S608
+            "WHERE tenant_id = %s",
+            self.tenant_id,
+        )
+
+    def readings(self, messages: str, *, unfinished: bool) -> Rows:
+        """Contact, highest number of a reading on its messages, and how many there are.
+
+        With `unfinished`, only of rows of load packages that never came to their end: no cursor
+        knows of those.
+        """
+        left = "AND _dlt_load_id NOT IN (SELECT load_id FROM {_dlt_loads}) " if unfinished else ""
+        return self._rows(
+            f"SELECT contact_id, coalesce(max(scan), 0), count(*) FROM {self._name(messages)} "  # noqa: S608
+            f"WHERE tenant_id = %s {left}GROUP BY contact_id",
+            self.tenant_id,
+        )
+
+    def first_seen(self, table: str, key: tuple[str, ...]) -> dict[tuple[Any, ...], Any]:
+        """When each row of a table that keeps its first time was first seen, by the key given."""
+        columns = ", ".join(key)
+        found = self._rows(
+            f"SELECT {columns}, first_seen_at FROM {self._name(table)} WHERE tenant_id = %s",  # noqa: S608
+            self.tenant_id,
+        )
+        return {row[:-1]: row[-1] for row in found}
+
+    def _rows(self, sql: str, *values: Any) -> Rows:
+        """The rows of a query; none where a table in it does not exist."""
+        loads = self.client.make_qualified_table_name("_dlt_loads")
+        try:
+            with self.client.execute_query(sql.replace("{_dlt_loads}", loads), *values) as cursor:
+                return [tuple(row) for row in cursor.fetchall()]
+        except DatabaseUndefinedRelation:
+            return []
+
+    def _name(self, table: str) -> str:
+        return self.client.make_qualified_table_name(table)

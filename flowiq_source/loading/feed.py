@@ -1,0 +1,460 @@
+"""What the resources of one source share: a run, and what it brings, handed to each of them.
+
+    Run ── Listed ────────────── contacts, contact_identities, rejected_rows
+        └─ ConversationResult ── messages, conversations, rejected_rows
+
+Whichever resource dlt asks first has the run read on, and the others find their share waiting. So
+every page is asked for once, whatever is selected, and each resource is one of its own.
+"""
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, TypeVar
+
+import dlt
+from dlt.common.runtime import signals
+from dlt.extract import DltResource, DltSource
+from dlt.extract.items_transform import LimitItem
+
+from flowiq_source.api.client import FlowiqClient
+from flowiq_source.errors import ConfigurationError
+from flowiq_source.loading import tables
+from flowiq_source.loading.destination import Committed, mend_tables, sql_of
+from flowiq_source.loading.incremental import backfill_start
+from flowiq_source.loading.known import held_against, known_of
+from flowiq_source.loading.state import OpenRun, TenantState
+from flowiq_source.loading.undocumented import (
+    has_row_steps,
+    load_id_of_extract,
+    loads_parquet,
+)
+from flowiq_source.reading.conversation import ConversationResult
+from flowiq_source.reading.listing import Listed
+from flowiq_source.reading.pool import Stop
+from flowiq_source.reading.run import Known, Run
+from flowiq_source.rows.arrow import map_page, read_rows
+from flowiq_source.rows.convert import Mapped, Row, contact_row, rejected_rows
+from flowiq_source.rows.extras import extra_columns
+from flowiq_source.rows.identities import identity_rows
+from flowiq_source.settings import Settings
+from flowiq_source.times import utc_now
+
+logger = logging.getLogger("flowiq_source")
+_T = TypeVar("_T")
+
+BATCH_ROWS = 5_000
+"""How many messages travel through dlt together: each step costs the same for one and for many."""
+
+Results = list[ConversationResult]
+Event = Listed | Results
+
+
+@dataclass(frozen=True)
+class Bounds:
+    """How much goes into one load package; nothing is given where `sync` is not used."""
+
+    conversations: int | None = None
+    minutes: float | None = None
+    messages: int | None = None
+
+
+NO_BOUNDS = Bounds()
+OF_CONTACTS = ("contacts", "contact_identities")
+"""Resources that have everything when the contacts are listed."""
+OF_CONVERSATIONS = ("messages", "conversations")
+"""Resources that conversations are read for."""
+OF_BOTH = "rejected_rows"
+OF_READING = {*OF_CONVERSATIONS, OF_BOTH}
+"""Resources whose rows come of reading conversations."""
+
+
+@dataclass
+class Share:
+    """What one extract of a source brings, in a queue for each selected resource."""
+
+    events: Iterator[Event]
+    names: Collection[str]
+    is_listed: Callable[[], bool]
+    give_up: Callable[[], object]
+    """Called when those who take have enough before the end."""
+    _lock: threading.RLock = field(default_factory=threading.RLock)
+    _ended: bool = False
+
+    def __post_init__(self) -> None:
+        self._queues: dict[str, deque[Event]] = {name: deque() for name in self.names}
+
+    def take(self, name: str) -> Iterator[Event]:
+        """Everything that the resource gets."""
+        try:
+            while (event := self._next(name)) is not None:
+                yield event
+        except GeneratorExit:
+            self._leave(name)
+            if self._ended:
+                self.give_up()
+            raise
+        self._leave(name)
+
+    def has(self, name: str) -> bool:
+        """Whether the resource's share has not been taken yet."""
+        return name in self._queues
+
+    def _leave(self, name: str) -> None:
+        with self._lock:
+            self._queues.pop(name, None)
+            # Messages that nobody takes need not be read.
+            self._ended = self._ended or name == "messages" or not self._queues
+
+    def _next(self, name: str) -> Event | None:
+        with self._lock:
+            queue = self._queues[name]
+            while not queue:
+                if self._ended or (name in OF_CONTACTS and self.is_listed()):
+                    return None
+                event = next(self.events, None)
+                self._ended = event is None
+                for other, waiting in self._queues.items():
+                    if event is not None and _is_for(other, event):
+                        waiting.append(event)
+            return queue.popleft()
+
+
+def _is_for(name: str, event: Event) -> bool:
+    if name == OF_BOTH:
+        return True
+    return name in (OF_CONTACTS if isinstance(event, Listed) else OF_CONVERSATIONS)
+
+
+class Feed:
+    """What brings the rows of one source: its run, and the share of each resource in it."""
+
+    def __init__(self, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
+        self.settings, self.now = settings, now
+        self.bounds = NO_BOUNDS
+        self.run: Run | None = None
+        self.connect: Callable[..., Any] = FlowiqClient
+        self._extract: _Extract | None = None
+        self._lock = threading.Lock()
+
+    def contacts(self) -> Iterator[Any]:
+        """The rows of `contacts`."""
+        for event, _ in self._take("contacts"):
+            yield [mapped.row for mapped in event.contacts]
+        yield dlt.mark.materialize_table_schema()
+
+    def contact_identities(self) -> Iterator[Any]:
+        """The rows of `contact_identities`."""
+        for event, extract in self._take("contact_identities"):
+            rows = [
+                row
+                for mapped in event.contacts
+                for row in identity_rows(mapped.row, mapped.identities, mapped.row["synced_at"])
+            ]
+            yield extract.since_first_seen("contact_identities", rows)
+        yield dlt.mark.materialize_table_schema()
+
+    def messages(self) -> Iterator[Any]:
+        """The rows of `messages`; with them go the cursors."""
+        extract = None
+        for results, extract in self._take("messages"):
+            pages = [page for one in results for page in one.result.pages]
+            if extract.columnar:
+                yield from tables.message_columns(pages, extract.names.messages, extract.load_id)
+            rows = [row for page in pages for row in page.rows]
+            yield rows
+            extract.keep(results, reactions=any(row.get("reactions") for row in rows))
+        if extract is None:
+            extract = self._extract
+        yield dlt.mark.materialize_table_schema()
+        if extract is not None:
+            extract.keep_run()
+
+    def conversations(self) -> Iterator[Any]:
+        """The rows of `conversations`."""
+        for results, extract in self._take("conversations"):
+            rows = [
+                one.row(self.settings.tenant_key)
+                for one in results
+                # A backfill sees a part; only its failures say something of the whole.
+                if one.is_settled and not (one.backfill and one.result.status != "failed")
+            ]
+            if extract.columnar:
+                yield from tables.conversation_columns(rows, extract.load_id)
+            else:
+                yield rows
+        yield dlt.mark.materialize_table_schema()
+
+    def rejected_rows(self) -> Iterator[Any]:
+        """The rows of `rejected_rows`."""
+        for event, extract in self._take("rejected_rows"):
+            rows = [
+                row
+                for table, mapped in _mapped(event)
+                for row in rejected_rows(mapped, table, self.now())
+            ]
+            if rows:
+                logger.warning("%d values did not fit their column: see rejected_rows", len(rows))
+                yield extract.since_first_seen("rejected_rows", rows)
+        yield dlt.mark.materialize_table_schema()
+
+    def end(self) -> None:
+        """Give up what is being read, and read without bounds from now on."""
+        self.bounds = NO_BOUNDS
+        if self.run is not None:
+            self.run.close()
+
+    def _take(self, name: str) -> Iterator[tuple[Any, "_Extract"]]:
+        """Everything that a resource gets in the extract that is going on."""
+        with self._lock:
+            load_id, source = load_id_of_extract(), dlt.current.source()
+            extract = self._extract
+            if extract is None or not extract.has(name, load_id, source):
+                extract = self._extract = _Extract(self, load_id, source, name)
+        for event in extract.share.take(name):
+            yield event, extract
+
+
+class _Extract:
+    """One extract of a source into one load package."""
+
+    def __init__(self, feed: Feed, load_id: str | None, source: DltSource, first: str) -> None:
+        self._feed, self._is_loaded, self.load_id = feed, load_id is not None, load_id or ""
+        self._source, self.names = source, tables.TableNames.of(source)
+        self._messages = source.resources.get("messages")
+        self._limits = [
+            resource.limit
+            for role, resource in source.selected_resources.items()
+            if role in OF_CONVERSATIONS
+        ]
+        self._known_as: dict[str, dict[tuple[Any, ...], Any]] = {}
+        self._why_anew: str | None = None
+        self._filled: set[str] = set()
+        self.columnar = self._is_loaded and is_columnar(feed.settings, self._messages)
+        if self._is_loaded:
+            self._have_tables()
+        if feed.run is None or not feed.run.left or not self._is_loaded:
+            feed.run = self._new_run()
+        self.run = feed.run
+        # The first is not among them if it was renamed.
+        names = {*source.selected_resources, first} & {*OF_CONTACTS, *OF_CONVERSATIONS, OF_BOTH}
+        self.share = Share(self._events(names), names, lambda: self.run.is_listed, self.run.close)
+
+    def has(self, name: str, load_id: str | None, source: DltSource) -> bool:
+        """Whether this is the extract that the resource belongs to, and waits for it."""
+        is_this = self._source is source and self.load_id == (load_id or "")
+        return is_this and self.share.has(name)
+
+    def keep(self, results: Sequence[ConversationResult], *, reactions: bool) -> None:
+        """Put the cursors into dlt's state, to be committed with the rows that they speak of."""
+        if not self._is_loaded:
+            return
+        state = self._state()
+        found = {
+            "reactions": reactions and self._keeps_reactions,
+            "conversations": "conversations" in self.share.names,
+        }
+        self._filled |= {name for name, is_there in found.items() if is_there}
+        for one in results:
+            if one.result.cursor:
+                state.keep_cursor(one.conversation.contact_id, one.result.cursor)
+        # With the cursors, because a limit may end the resource here.
+        self.keep_run()
+
+    @property
+    def _keeps_reactions(self) -> bool:
+        """Whether they end in their table: a user may flatten them, or take them out."""
+        nested = bool(self._source.max_table_nesting)
+        return nested and self._messages is not None and not has_row_steps(self._messages)
+
+    def keep_run(self) -> None:
+        """Put into dlt's state how far the run is."""
+        if not self._is_loaded or self.run.backfill_from is not None:
+            return
+        settings, open_run = self._feed.settings, None
+        if self.run.left and settings.phone_numbers is None:
+            open_run = OpenRun(self.run.started_at, settings.full_refresh)
+        state = self._state()
+        state.keep_load(self.load_id, self._filled, anew=self._why_anew is not None)
+        state.keep_run(self.run.known.number, open_run)
+
+    def since_first_seen(self, name: str, rows: list[Row]) -> list[Row]:
+        """The rows with the times at which the destination first saw them."""
+        key = FIRST_SEEN[name]
+        if name not in self._known_as:
+            self._known_as[name] = self._ask(
+                lambda committed: committed.first_seen(getattr(self.names, name), key), {}
+            )
+        for row in rows:
+            seen = self._known_as[name].get(tuple(row[column] for column in key))
+            row["first_seen_at"] = seen or row["first_seen_at"]
+        return rows
+
+    def _state(self) -> TenantState:
+        return TenantState.kept(
+            dlt.current.resource_state("messages"), self._feed.settings.tenant_key
+        )
+
+    def _ask(self, question: Callable[[Committed], _T], otherwise: _T) -> _T:
+        """An answer of the destination; there is none outside of a pipeline, nor without SQL."""
+        if not self._is_loaded:
+            return otherwise
+        with sql_of(dlt.current.pipeline(), self._source.schema) as client:
+            if client is None:
+                return otherwise
+            return question(Committed(client, self._feed.settings.tenant_key))
+
+    def _new_run(self) -> Run:
+        feed, stop = self._feed, Stop(signals.raise_if_signalled)
+        known, messages = self._known(), self._messages
+        extras = extra_columns(tables.undocumented_columns(self._source, self.names))
+        tenant, columnar = feed.settings.tenant_key, self.columnar
+        return Run(
+            api=feed.connect(feed.settings, sleep=stop.sleep, read_rows=read_rows),
+            settings=feed.settings,
+            known=known,
+            at_most=at_most(self._limits),
+            map_contact=lambda raw, at: contact_row(raw, tenant, at, extras),
+            map_page=lambda rows, origin: map_page(rows, origin, extras, columnar=columnar),
+            now=feed.now,
+            stop=stop,
+            check=signals.raise_if_signalled,
+            backfill_from=backfill_start(messages) if messages else None,
+        )
+
+    def _known(self) -> Known:
+        """What is known of the conversations; nothing where what it stands for is replaced."""
+        settings, now = self._feed.settings, self._feed.now()
+        if not self._is_loaded:
+            return known_of(TenantState(), settings, now)
+        state = TenantState.of(dlt.current.resource_state("messages"), settings.tenant_key)
+        known = known_of(state, settings, now)
+        tables = self._source.selected_resources
+        # Where the source stands twice in one run, the rows are in this very package.
+        if self.load_id not in state.load_ids:
+            self._why_anew = self._ask(
+                lambda committed: held_against(known, state, committed, self.names, tables), None
+            )
+        if any(
+            "replace" in str(tables[name].write_disposition) for name in OF_READING & set(tables)
+        ):
+            known.forget()
+        return known
+
+    def _have_tables(self) -> None:
+        """Make the tables that are gone; where `sync` is used, it has made them before."""
+        pipeline, schema = dlt.current.pipeline(), self._source.schema.name
+        if self._feed.bounds is NO_BOUNDS and schema in pipeline.schema_names:
+            mend_tables(pipeline, schema)
+
+    def _events(self, names: Collection[str]) -> Iterator[Event]:
+        for event in self._read(names):
+            for _, mapped in _mapped(event):
+                self.run.counts["replaced"] += mapped.replaced
+                self.run.counts["overflowed"] += mapped.overflowed
+            yield event
+
+    def _read(self, names: Collection[str]) -> Iterator[Event]:
+        try:
+            if not self.run.is_listed:
+                yield from self.run.contacts()
+            if set(names) & set(OF_CONVERSATIONS):
+                yield from self._batches()
+            else:
+                self.run.close()
+        except BaseException:
+            # An extract that fails is thrown away, and the next one lists the contacts anew.
+            self.run.close()
+            raise
+
+    def _batches(self) -> Iterator[Results]:
+        """The conversations read, in batches of about `BATCH_ROWS` messages."""
+        package = _Package(self._feed.bounds, self.run)
+        batch: Results = []
+        rows = 0
+        for one in self.run.conversations(package.is_full):
+            package.add(one)
+            batch.append(one)
+            rows += one.result.rows
+            # Who limits the items wants few of them, and a conversation is one.
+            if rows >= BATCH_ROWS or any(self._limits):
+                yield batch
+                batch, rows = [], 0
+        if batch:
+            yield batch
+
+
+FIRST_SEEN = {
+    "contact_identities": ("contact_id", "kind", "value"),
+    "rejected_rows": ("table_name", "record_id", "column_name", "reason", "raw"),
+}
+"""Tables that keep when a row was first seen, and what tells its rows apart for a tenant."""
+
+
+def _mapped(event: Event) -> Iterator[tuple[str, Mapped]]:
+    """The rows of an event that went through the mapping, and their table."""
+    if isinstance(event, Listed):
+        yield from (("contacts", mapped) for mapped in event.contacts)
+    else:
+        yield from (("messages", mapped) for one in event for mapped in one.result.mapped)
+
+
+@dataclass
+class _Package:
+    """How much has gone into a load package."""
+
+    bounds: Bounds
+    run: Run
+    began_s: float = field(default_factory=time.monotonic)
+    conversations: int = 0
+    messages: int = 0
+
+    def add(self, one: ConversationResult) -> None:
+        """Count what goes in."""
+        # One that costs no request takes hardly any room.
+        self.conversations += one.meter.requests > 0
+        self.messages += one.result.rows
+
+    def is_full(self) -> bool:
+        """Whether no other conversation goes in.
+
+        Twenty packages are enough: with each the state of all conversations is written.
+        """
+        bounds, minutes = self.bounds, (time.monotonic() - self.began_s) / 60
+        return (
+            (
+                bounds.conversations is not None
+                and self.conversations >= max(bounds.conversations, self.run.due // 20)
+            )
+            or (bounds.messages is not None and self.messages >= bounds.messages)
+            or (bounds.minutes is not None and minutes >= bounds.minutes)
+        )
+
+
+def at_most(limits: Sequence[LimitItem | None]) -> int | None:
+    """How many conversations are wanted by resources with these limits; None for all."""
+    if not limits or not all(one and one.max_items >= 0 and not one.count_rows for one in limits):
+        return None
+    return max(one.max_items for one in limits if one)
+
+
+def is_columnar(settings: Settings, messages: DltResource | None) -> bool:
+    """Whether messages go as Arrow tables: if that is wanted, and Parquet is loaded.
+
+    Through CSV, as PostgreSQL has it, an empty text would become null.
+
+    Raises:
+        ConfigurationError: a step on `messages` wants rows.
+    """
+    if settings.backend != "pyarrow" or messages is None:
+        return False
+    if has_row_steps(messages):
+        raise ConfigurationError(
+            'sources.flowiq.backend is "pyarrow", which hands out tables, and add_map, add_filter '
+            'or add_yield_map on messages takes rows: set it to "rows"'
+        )
+    return loads_parquet(dlt.current.pipeline())

@@ -1,0 +1,90 @@
+"""What is used of dlt beyond its documentation, each with the reason.
+
+Read in dlt 1.30 and 1.31; the tests run against both.
+"""
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import dlt
+from dlt.common.schema import Schema
+from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
+from dlt.extract import DltResource
+from dlt.extract.items_transform import FilterItem, MapItem, YieldMapItem
+
+
+def load_id_of_extract() -> str | None:
+    """The load package that is being extracted; None outside of a pipeline.
+
+    `dlt.current.load_package_state` is documented for destinations; in a resource it works as well.
+    """
+    try:
+        load_id: str = dlt.current.load_package_state()["load_id"]
+    except CurrentLoadPackageStateNotAvailable:
+        return None
+    return load_id
+
+
+def has_row_steps(resource: DltResource) -> bool:
+    """Whether `add_map`, `add_filter` or `add_yield_map` was called on a resource.
+
+    There is no public list of a resource's steps.
+    """
+    return bool(resource._pipe.find_all(FilterItem, MapItem, YieldMapItem))  # noqa: SLF001
+
+
+def client_of(pipeline: dlt.Pipeline, schema: Schema) -> Any:
+    """The client of the pipeline's destination, by a schema that the working folder need not have.
+
+    `Pipeline.destination_client` loads a schema from the folder, which may be broken.
+    """
+    return pipeline._get_destination_clients(schema)[0]  # noqa: SLF001
+
+
+def forget_working_folder(pipeline: dlt.Pipeline) -> None:
+    """Delete the pipeline's local state and packages, at once or not at all.
+
+    `Pipeline.drop` deletes file by file, and dlt cannot open every half of a folder.
+    """
+    delete_at_once(Path(pipeline.working_dir))
+    # In dev_mode dlt would give the dataset, which has its suffix, another one.
+    dev_mode, pipeline.dev_mode = pipeline.dev_mode, False
+    pipeline.drop()
+    pipeline.dev_mode = dev_mode
+
+
+def delete_at_once(folder: Path) -> None:
+    """Delete a folder, so that another process sees all of it or nothing."""
+    deleted = folder.with_name(f"{folder.name}.dropped")
+    if deleted.exists():
+        shutil.rmtree(deleted)
+    with suppress(FileNotFoundError):
+        folder.rename(deleted)
+    shutil.rmtree(deleted, ignore_errors=True)
+
+
+def bring_schema_up_to_date(pipeline: dlt.Pipeline, schema_name: str) -> list[str]:
+    """The tables that the destination lacked, or that lacked columns; now it has them.
+
+    `Pipeline.sync_schema` looks no further than the stored hash, which is there although a killed
+    run made only some of the tables; `force` is not passed through.
+    """
+    with pipeline.destination_client(schema_name) as client:
+        client.initialize_storage()
+        return sorted(client.update_stored_schema(force=True) or ())
+
+
+def loads_parquet(pipeline: dlt.Pipeline) -> bool:
+    """Whether Arrow tables reach the pipeline's destination as Parquet.
+
+    As dlt's normalizer decides it: a destination may take formats away that need a driver.
+    """
+    capabilities = pipeline.destination.capabilities()
+    formats = capabilities.supported_loader_file_formats or ()
+    if capabilities.loader_file_format_selector:
+        _, formats = capabilities.loader_file_format_selector(
+            capabilities.preferred_loader_file_format, list(formats), table_schema={}
+        )
+    return "parquet" in formats

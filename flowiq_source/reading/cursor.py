@@ -1,0 +1,66 @@
+"""What is kept of a conversation from one sync to the next."""
+
+from datetime import datetime, timedelta
+from typing import NamedTuple
+
+from flowiq_source.times import BEGINNING
+
+
+class Cursor(NamedTuple):
+    """Where a conversation's next sync starts; all times UTC.
+
+    Every reading has a number, one more than the one before, which its rows carry as `scan`. A
+    message is gone when its number is below that of the last complete reading: no clock decides.
+    """
+
+    newest: datetime | None = None
+    """Newest timestamp read, but never past the start of the run that read it."""
+    known: int = 0
+    """Messages at or before `newest`; rows that no time is known of belong to them."""
+    surplus: int = 0
+    """By how many the API's count exceeds the rows that it hands out, twice in a row."""
+    scan: int = 0
+    """The number of the last complete reading."""
+    used: int = 0
+    """The highest number that any row of the conversation may carry."""
+    run: int = 0
+    """The number of the run that last read it."""
+    synced_at: datetime = BEGINNING
+    """When that run began."""
+    rescanned_at: datetime = BEGINNING
+    """When every page was last read from end to end."""
+    first_page: str = ""
+    """The fingerprint of its first page, when it was last read to where it had to be."""
+    missing: bool = False
+    """The API had no such conversation, twice."""
+    doubtful: bool = False
+    """It answered nothing, or far less than was known; asked again before anything is gone."""
+    unlisted: bool = False
+    """The doubt is that the contact list had no such contact."""
+    next_page: int = 0
+    """Of a conversation that is read in parts, oldest first: the page to go on with."""
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it says what the conversation holds."""
+        return self.scan > 0 or self.missing
+
+
+def lookback_start(cursor: Cursor, lookback: timedelta) -> datetime | None:
+    """From where an incremental sync rereads; None is from the beginning."""
+    if cursor.newest is None:
+        return None
+    try:
+        return cursor.newest - lookback
+    except OverflowError:
+        return None
+
+
+def is_settled(cursor: Cursor, last_message_at: datetime | None, lookback: timedelta) -> bool:
+    """Whether the time of the last message tells that a sync would find nothing.
+
+    The conversation was read since, and not before the last message had left the lookback.
+    """
+    if last_message_at is None or cursor.newest is None or cursor.missing or cursor.doubtful:
+        return False
+    return last_message_at <= cursor.newest and cursor.synced_at - last_message_at >= lookback

@@ -1,0 +1,197 @@
+"""Several things read at a time, in threads that know nothing of dlt or of each other."""
+
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import CancelledError
+from typing import Generic, TypeVar
+
+IN_FLIGHT = 16
+"""How many requests are under way at a time."""
+
+_POLL_S = 0.2
+"""How often a wait looks whether Ctrl-C came."""
+
+_T = TypeVar("_T")
+
+Put = Callable[[_T], None]
+Job = Callable[[Put[_T]], None]
+"""Something to do; it puts out what came of it."""
+
+
+class Stop:
+    """Says to everything that waits for a run that the run is over."""
+
+    def __init__(self, check: Callable[[], object] = lambda: None) -> None:
+        self._over = threading.Event()
+        self._check = check
+
+    def sleep(self, seconds: float) -> None:
+        """Wait, in any thread.
+
+        Raises:
+            CancelledError: the run is over.
+            BaseException: what the run's `check` raises.
+        """
+        end_s = time.monotonic() + seconds
+        while (left_s := end_s - time.monotonic()) > 0:
+            self._over.wait(min(left_s, _POLL_S))
+            self.raise_if_over()
+            self._check()
+
+    def raise_if_over(self) -> None:
+        """Go no further.
+
+        Raises:
+            CancelledError: the run is over.
+        """
+        if self._over.is_set():
+            raise CancelledError
+
+    def set(self) -> None:
+        """The run is over."""
+        self._over.set()
+
+
+class Pool(Generic[_T]):
+    """The results of jobs, as they come: threads read, while those who want them do other things.
+
+    No job begins while the results that nobody has taken yet weigh `limit` or more, and none puts
+    out more. What a job raises ends the pool: no more begin, those that have begun end with their
+    next result, and it is raised after these, because they are paid for.
+    """
+
+    def __init__(
+        self,
+        jobs: Iterable[Job[_T]],
+        *,
+        weigh: Callable[[_T], int] = lambda _: 0,
+        limit: int = 1,
+        check: Callable[[], object] = lambda: None,
+    ) -> None:
+        self._jobs, self._weigh, self._limit, self._check = iter(jobs), weigh, limit, check
+        self._results: deque[_T] = deque()
+        self._weight = self._running = 0
+        self._lock = threading.RLock()
+        self._arrived, self._room = threading.Condition(self._lock), threading.Condition(self._lock)
+        self._closed = self._exhausted = False
+        self._error: BaseException | None = None
+        self._started = False
+
+    def __iter__(self) -> Iterator[_T]:
+        """What is there, and then what comes; may be gone on with later.
+
+        Raises:
+            BaseException: what a job has raised, or what `check` raises while this waits.
+        """
+        self._start()
+        while self._wait():
+            yield self._take()
+        if self._error:
+            raise self._error
+
+    def close(self) -> None:
+        """Give up what is running: nobody wants it any more."""
+        with self._lock:
+            self._closed = True
+            self._wake()
+
+    def _start(self) -> None:
+        if not self._started:
+            self._started = True
+            self._running = IN_FLIGHT
+            for _ in range(IN_FLIGHT):
+                # Daemons: the interpreter need not wait for an answer that nobody wants.
+                threading.Thread(target=self._work, name="flowiq", daemon=True).start()
+
+    def _wait(self) -> bool:
+        """Whether there is another result, when that is known."""
+        while True:
+            self._check()
+            with self._lock:
+                if self._results or not self._running:
+                    return bool(self._results)
+                self._arrived.wait(_POLL_S)
+
+    def _take(self) -> _T:
+        with self._lock:
+            had_room = self._has_room()
+            result = self._results.popleft()
+            self._weight -= self._weigh(result)
+            # Only then somebody waits for it.
+            if self._has_room() and not had_room:
+                self._room.notify_all()
+        return result
+
+    def _wake(self) -> None:
+        self._arrived.notify_all()
+        self._room.notify_all()
+
+    def _work(self) -> None:
+        try:
+            while (job := self._next()) is not None:
+                job(self._put)
+        except CancelledError:
+            # Nobody wants what it would go on with.
+            self.close()
+        except BaseException as error:  # noqa: BLE001 - raised again where the results are wanted
+            with self._lock:
+                self._error = self._error or error
+        finally:
+            with self._lock:
+                self._running -= 1
+                self._wake()
+
+    def _next(self) -> Job[_T] | None:
+        with self._lock:
+            self._room.wait_for(self._has_room)
+            if self._exhausted or self._error or self._closed:
+                return None
+            job = next(self._jobs, None)
+            self._exhausted = job is None
+            return job
+
+    def _put(self, result: _T) -> None:
+        with self._lock:
+            self._results.append(result)
+            self._weight += self._weigh(result)
+            self._arrived.notify()
+            # A long conversation comes in parts, and goes on when there is room.
+            self._room.wait_for(self._has_room)
+            if self._closed or self._error:
+                raise CancelledError
+
+    def _has_room(self) -> bool:
+        return self._weight < self._limit or self._closed or self._error is not None
+
+
+def in_order(
+    asks: Iterable[Callable[[], _T]], check: Callable[[], object] = lambda: None
+) -> Iterator[_T]:
+    """The results of calls in the order of the calls; what one raises comes in its turn too."""
+
+    def job(number: int, ask: Callable[[], _T]) -> Job[tuple[int, _T | Exception]]:
+        def run(put: Put[tuple[int, _T | Exception]]) -> None:
+            try:
+                put((number, ask()))
+            except Exception as error:  # noqa: BLE001 - raised when it is its turn
+                put((number, error))
+
+        return run
+
+    jobs = (job(number, ask) for number, ask in enumerate(asks))
+    pool = Pool(jobs, weigh=lambda _: 1, limit=IN_FLIGHT, check=check)
+    early: dict[int, _T | Exception] = {}
+    wanted = 0
+    try:
+        for number, result in pool:
+            early[number] = result
+            while wanted in early:
+                ready = early.pop(wanted)
+                if isinstance(ready, Exception):
+                    raise ready
+                yield ready
+                wanted += 1
+    finally:
+        pool.close()

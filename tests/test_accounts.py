@@ -1,0 +1,472 @@
+"""Accounts whose API contradicts itself: nothing doubled, no false alarm, no endless price."""
+
+import itertools
+import json
+from collections.abc import Callable
+from random import Random
+from typing import Any
+
+import pytest
+
+from flowiq_source.reading.listing import Api
+from flowiq_source.sandbox import Contact, Reply, Sandbox, documented, reply_json
+from flowiq_source.sandbox.actions import ACTIONS
+from tests.support.history import DAY, HOUR, write
+from tests.support.ledger import Ledger
+from tests.support.warehouse import Warehouse
+
+NO_IDS, IDS = "reference", "seed"
+
+
+@pytest.fixture
+def ledger(sandbox: Sandbox) -> Ledger:
+    """An empty ledger of the sandbox."""
+    return Ledger(sandbox)
+
+
+def changed(
+    sandbox: Sandbox, action: str, change: Callable[[dict[str, Any]], object]
+) -> Callable[[dict[str, str]], Reply | None]:
+    """The sandbox's own answers, changed."""
+
+    def intercept(params: dict[str, str]) -> Reply | None:
+        if params["action"] != action:
+            return None
+        reply = ACTIONS[action](sandbox.world, sandbox.dialect, params)
+        body = json.loads(reply.body)
+        change(body)
+        return reply_json(reply.status, body)
+
+    return intercept
+
+
+def is_settled(ledger: Ledger) -> None:
+    """A run with nothing new costs one request for each conversation and writes nothing."""
+    run = ledger.run()
+    assert (run.counts["failed"], run.counts["unlisted"], run.counts["vanished"]) == (0, 0, 0)
+    assert (ledger.asked, ledger.written) == (len(ledger.conversations), 0)
+
+
+@pytest.mark.parametrize("dialect", [NO_IDS, IDS])
+def test_a_number_that_is_rewritten_doubles_nothing(ledger: Ledger, dialect: str) -> None:
+    """The contact is the same, and so are its messages."""
+    ledger.sandbox.dialect = dialect
+    contact = ledger.sandbox.world.add_contact("551187654321")
+    write(ledger.sandbox, contact, 150)
+    ledger.run()
+    contact.number = "5511987654321"
+    ledger.run()
+    ledger.run(full_refresh=True)
+    assert len(ledger.messages) == 150
+    assert ledger.texts() == ledger.truth()
+
+
+@pytest.mark.parametrize("dialect", [NO_IDS, IDS])
+def test_what_is_edited_is_the_same_row(ledger: Ledger, alice: Contact, dialect: str) -> None:
+    """A text, a media URL that is filled in, a signature in the path of one."""
+    ledger.sandbox.dialect = dialect
+    write(ledger.sandbox, alice, 120)
+    ledger.run()
+    a, b, c = alice.messages[-3:]
+    a.content = "edited"
+    b.media_type, b.media_url = "image", "https://m.example.com/b.jpg"
+    c.media_url = "https://m.example.com/signature-1/c.jpg"
+    ledger.run()
+    c.media_url = "https://m.example.com/signature-2/c.jpg"
+    ledger.run()
+    assert len(ledger.messages) == 120
+    assert ledger.texts() == ledger.truth()
+    assert {row.get("media_url") for row in ledger.current()} >= {b.media_url, c.media_url}
+
+
+def test_ids_that_are_unique_in_a_conversation_only(ledger: Ledger) -> None:
+    """Two contacts with messages 1 to 10 have twenty."""
+    ledger.sandbox.dialect = IDS
+    for number in ("27820000001", "27820000002"):
+        contact = ledger.sandbox.world.add_contact(number)
+        write(ledger.sandbox, contact, 10)
+        for n, message in enumerate(contact.messages):
+            message.id = str(n + 1)
+    ledger.run()
+    assert len(ledger.messages) == 20
+    assert ledger.texts() == ledger.truth()
+    is_settled(ledger)
+
+
+@pytest.mark.parametrize("dialect", [NO_IDS, IDS])
+@pytest.mark.parametrize("wrong_by", [-1, 1, 1000])
+@pytest.mark.parametrize("rows", [0, 99, 100, 250])
+def test_a_count_that_never_comes_true_is_known_in_the_end(
+    ledger: Ledger, alice: Contact, dialect: str, wrong_by: int, rows: int
+) -> None:
+    """Complete at once; one request later; the surplus is noted."""
+    if rows + wrong_by < 0:
+        pytest.skip("no count is below zero")
+    ledger.sandbox.dialect = dialect
+    write(ledger.sandbox, alice, rows)
+
+    def miscount(body: dict[str, Any]) -> None:
+        body["pagination"]["totalMessages"] += wrong_by
+
+    ledger.sandbox.intercept = changed(ledger.sandbox, "conversation-messages", miscount)
+    assert ledger.run().counts["complete"] == 1
+    assert ledger.conversations[alice.id]["surplus"] == wrong_by
+    assert ledger.texts() == ledger.truth()
+    is_settled(ledger)
+    ledger.sandbox.world.add_message(alice, ledger.sandbox.world.now + HOUR, content="news")
+    ledger.sandbox.world.advance(2 * HOUR)
+    assert ledger.run().counts["complete"] == 1
+    assert ledger.texts() == ledger.truth()
+    assert ledger.asked <= 2
+    is_settled(ledger)
+
+
+@pytest.mark.parametrize("wrong_by", [1, 1000])
+def test_pages_that_the_count_alone_promises_are_empty(
+    ledger: Ledger, alice: Contact, wrong_by: int
+) -> None:
+    """The first empty page is the end."""
+    write(ledger.sandbox, alice, 250)
+
+    def promise(body: dict[str, Any]) -> None:
+        said = body["pagination"]
+        said["totalMessages"] += wrong_by
+        said["totalPages"] = -(-said["totalMessages"] // said["messagesPerPage"])
+        said["hasNextPage"] = said["currentPage"] < said["totalPages"]
+
+    ledger.sandbox.intercept = changed(ledger.sandbox, "conversation-messages", promise)
+    assert ledger.run().counts["complete"] == 1
+    assert ledger.asked <= 2 * (250 // 97 + 2)
+    assert ledger.texts() == ledger.truth()
+    is_settled(ledger)
+
+
+@pytest.mark.parametrize("dialect", [NO_IDS, IDS])
+@pytest.mark.parametrize("size", [2, 30, 150])
+@pytest.mark.parametrize("seed", range(3))
+def test_equal_times_in_another_order_with_every_request_are_no_alarm(
+    ledger: Ledger, alice: Contact, dialect: str, size: int, seed: int
+) -> None:
+    """Each row once, in every run."""
+    random = Random(seed)
+    ledger.sandbox.dialect = dialect
+    world = ledger.sandbox.world
+    write(ledger.sandbox, alice, 290)
+    history = alice.history(world.now)
+    for message in history[98 : 98 + size]:
+        message.at = history[98].at
+
+    def shuffle(params: dict[str, str]) -> None:
+        random.shuffle(alice.messages)
+
+    ledger.sandbox.intercept = shuffle
+    for _ in range(3):
+        run = ledger.run()
+        assert run.counts["failed"] == 0
+        assert ledger.texts() == ledger.truth()
+        assert len(ledger.messages) == 290
+
+
+def test_a_contact_that_is_listed_twice_is_one(ledger: Ledger) -> None:
+    """No alarm, no second reading."""
+    for n in range(30):
+        write(ledger.sandbox, ledger.sandbox.world.add_contact(f"278200000{n:02d}"), 2)
+
+    def double(body: dict[str, Any]) -> None:
+        body["contacts"].append(body["contacts"][3])
+        body["pagination"]["totalContacts"] += 1
+
+    ledger.sandbox.intercept = changed(ledger.sandbox, "contacts", double)
+    run = ledger.run()
+    assert (run.counts["complete"], run.counts["unlisted"]) == (30, 0)
+    is_settled(ledger)
+    # Nothing is missing from the list, so who is not on it may be gone.
+    ledger.sandbox.world.delete_contact(ledger.sandbox.world.contacts[9])
+    assert ledger.run().counts["doubtful"] == 1
+    assert ledger.run().counts["missing"] == 1
+
+
+def test_one_number_under_two_names_is_one_contact(ledger: Ledger) -> None:
+    """Where the number is all the id that there is."""
+    ledger.sandbox.dialect = "overview"
+    world = ledger.sandbox.world
+    write(ledger.sandbox, world.add_contact("27820000001", full_name="Ann"), 5)
+    world.add_contact("27820000001", full_name="Bob", id="other")
+    world.add_contact("27820000002")
+    run = ledger.run()
+    assert (run.counts["complete"], run.counts["unlisted"]) == (2, 0)
+    assert len(ledger.messages) == 5
+
+
+def test_a_list_of_contacts_that_moves_while_it_is_read(ledger: Ledger) -> None:
+    """Whoever writes comes first: all passes together show everybody."""
+    random = Random(5)
+    world = ledger.sandbox.world
+    for n in range(350):
+        world.add_contact(f"27820000{n:03d}")
+
+    def move(params: dict[str, str]) -> None:
+        if params["action"] == "contacts":
+            contacts = world._planned
+            contacts.insert(0, contacts.pop(random.randrange(len(contacts))))
+
+    ledger.sandbox.intercept = move
+    for _ in range(5):
+        run = ledger.run()
+        assert (run.counts["complete"], run.counts["unlisted"]) == (350, 0)
+
+
+@pytest.mark.parametrize("dialect", [NO_IDS, IDS])
+def test_a_long_conversation_is_read_in_parts(ledger: Ledger, alice: Contact, dialect: str) -> None:
+    """It breaks off after two, goes on there, and costs one page from then on."""
+    ledger.sandbox.dialect = dialect
+    write(ledger.sandbox, alice, 1234, every=4 * HOUR)
+    ledger.run(part_rows=300, parts=2)
+    assert ledger.conversations[alice.id]["status"] == "failed"
+    read = len(ledger.messages)
+    # Without ids, a part ends before the page that may cut equal rows.
+    assert 400 <= read <= 700
+    run = ledger.run(part_rows=300)
+    assert ledger.asked <= -(-(1234 - read) // 100) + 4
+    assert (run.counts["complete"], ledger.texts()) == (1, ledger.truth())
+    assert max(one.result.rows for one in ledger.results) <= 400
+    is_settled(ledger)
+    ledger.sandbox.world.advance(HOUR)
+    ledger.sandbox.world.add_message(alice, content="news")
+    ledger.run(part_rows=300)
+    assert ledger.asked == 1
+    assert ledger.texts() == ledger.truth()
+
+
+@pytest.mark.parametrize("dialect", [NO_IDS, IDS])
+@pytest.mark.parametrize("page", [2, 4, 7])
+@pytest.mark.parametrize("change", ["arrives", "goes", "both"])
+def test_a_long_conversation_changes_while_it_is_read(
+    ledger: Ledger, alice: Contact, dialect: str, page: int, change: str
+) -> None:
+    """In the end it is what the API shows."""
+    ledger.sandbox.dialect = dialect
+    world = ledger.sandbox.world
+    write(ledger.sandbox, alice, 950)
+    pending = [page]
+
+    def act(params: dict[str, str]) -> None:
+        if pending and params.get("ascending") == "true" and params["page"] == str(pending[0]):
+            pending.clear()
+            if change != "goes":
+                world.add_message(alice, content="arrived")
+            if change != "arrives":
+                world.delete_message(alice, alice.messages[5])
+                world.delete_message(alice, alice.messages[70])
+
+    ledger.sandbox.intercept = act
+    run = ledger.run(part_rows=300)
+    assert run.counts["failed"] == 0
+    ledger.run(part_rows=300)
+    assert ledger.texts() == ledger.truth()
+    is_settled(ledger)
+
+
+def test_a_conversation_that_cannot_be_mapped_fails_alone(
+    ledger: Ledger, all_logs: Callable[[], str]
+) -> None:
+    """The log says where, and quotes nothing."""
+    for n in range(5):
+        write(ledger.sandbox, ledger.sandbox.world.add_contact(f"2782000000{n}"), 2)
+    bad = ledger.sandbox.world.contacts[2].id
+
+    def refuse(rows: Any, origin: Any, extras: Any, **more: Any) -> Any:
+        from flowiq_source.rows.arrow import map_page  # noqa: PLC0415
+
+        if origin.contact_id == bad:
+            raise TypeError("a secret text")
+        return map_page(rows, origin, extras, **more)
+
+    run = ledger.run(map_message=refuse)
+    assert (run.counts["complete"], run.counts["failed"]) == (4, 1)
+    assert "TypeError in test_accounts.py" in ledger.conversations[bad]["error"]
+    assert "secret" not in all_logs()
+    assert ledger.run().counts["complete"] == 5
+
+
+class Broken:
+    """A client that raises what nobody foresaw for one conversation and one page of contacts."""
+
+    def __init__(self, client: Api, contact_id: str) -> None:
+        self._client, self._contact_id = client, contact_id
+
+    def contacts(self, number: int, *arguments: Any, **more: Any) -> Any:
+        """Page 2 fails."""
+        if number == 2:
+            raise ZeroDivisionError
+        return self._client.contacts(number, *arguments, **more)
+
+    def messages(self, who: dict[str, str], *arguments: Any, **more: Any) -> Any:
+        """One conversation fails."""
+        if who.get("contactId") == self._contact_id:
+            raise TypeError("odd")
+        return self._client.messages(who, *arguments, **more)
+
+
+def test_what_the_client_raises_ends_no_run(ledger: Ledger) -> None:
+    """The others are read."""
+    for n in range(120):
+        ledger.sandbox.world.add_contact(f"27820000{n:03d}")
+    bad = ledger.sandbox.world.contacts[2].id
+    run = ledger.run(wrap=lambda client: Broken(client, bad))
+    assert (run.counts["complete"], run.counts["failed"]) == (99, 1)
+    assert run.counts["unlisted"] > 0
+
+
+@pytest.mark.parametrize("kind", ["contacts", "messages"])
+@pytest.mark.parametrize("total", [None, 3, 2**63])
+@pytest.mark.parametrize("new_rows", [True, False])
+def test_a_list_without_an_end_costs_no_fortune(
+    ledger: Ledger,
+    alice: Contact,
+    kind: str,
+    total: int | None,
+    new_rows: bool,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The run ends, and what is wrong is said."""
+    monkeypatch.setattr("flowiq_source.reading.walk.MOST_PAGES", 50)
+    monkeypatch.setattr("flowiq_source.reading.listing.MOST_PAGES", 50)
+    action = "contacts" if kind == "contacts" else "conversation-messages"
+    numbers = itertools.count()
+
+    def endless(params: dict[str, str]) -> Reply | None:
+        if params["action"] != action:
+            return None
+        rows = [{"id": f"{next(numbers) if new_rows else n}"} for n in range(100)]
+        pagination = {"currentPage": int(params["page"]), "hasNextPage": True}
+        pagination |= {} if total is None else {f"total{kind.title()}": total}
+        return reply_json(200, {"success": True, kind: rows, "pagination": pagination})
+
+    ledger.sandbox.intercept = endless
+    run = ledger.run(phone_numbers=None)
+    assert run.counts["unlisted" if kind == "contacts" else "failed"] > 0
+    listed = [r for r in ledger.sandbox.requests if r["action"] == action]
+    assert len(listed) <= 4 * 50 + 20
+
+
+def test_a_restless_list_keeps_to_the_budget(ledger: Ledger) -> None:
+    """It is not read again and again beyond `max_requests`."""
+    for n in range(250):
+        ledger.sandbox.world.add_contact(f"27820000{n:03d}")
+
+    def hide(body: dict[str, Any]) -> None:
+        body["contacts"][:] = body["contacts"][: -1 - body["pagination"]["contactsPerPage"] % 7]
+
+    ledger.sandbox.intercept = changed(ledger.sandbox, "contacts", hide)
+    run = ledger.run(max_requests=5)
+    assert run.counts["unlisted"] > 0
+    assert len(ledger.sandbox.requests) <= 5 + 4
+
+
+def numbered(sandbox: Sandbox, contacts: int) -> list[str]:
+    """The numbers of so many contacts."""
+    for n in range(contacts):
+        write(sandbox, sandbox.world.add_contact(f"27820000{n:03d}"), 1)
+    return [contact.number for contact in sandbox.world.contacts]
+
+
+def lookups(ledger: Ledger) -> int:
+    """The requests of the last run that were no conversation's."""
+    return len(ledger.sandbox.requests) - ledger.asked
+
+
+@pytest.mark.parametrize(
+    ("contacts", "wanted", "cost"),
+    [(12, 1, 1), (12, 5, 1), (250, 5, 3), (150, 60, 2), (1, 1, 1), (0, 3, 1), (450, 3, 1 + 0)],
+)
+def test_chosen_numbers_cost_no_more_than_the_list(
+    ledger: Ledger, contacts: int, wanted: int, cost: int
+) -> None:
+    """Or than to ask for each, whichever is less, and one to find out which."""
+    numbers = numbered(ledger.sandbox, contacts)
+    chosen = (numbers or ["27820000001", "27820000002", "27820000003"])[-wanted:]
+    run = ledger.run(phone_numbers=chosen)
+    assert run.counts["complete"] == min(contacts, wanted)
+    assert lookups(ledger) <= max(
+        cost, min(wanted, -(-contacts // 100)) + (contacts > wanted * 100)
+    )
+    assert len(run.roster.unknown_numbers) == (0 if contacts else 3)
+
+
+def test_numbers_are_found_however_they_are_written(ledger: Ledger) -> None:
+    """By the list and one by one; what the API does not know is said by its place."""
+    world = ledger.sandbox.world
+    for n, number in enumerate(["27820000001", "27820000002", "ZA.1349000000000001"]):
+        write(ledger.sandbox, world.add_contact(number), n + 1)
+    chosen = ["+27 82 000-0001", "99", "27820000002@s.whatsapp.net", "ZA.1349000000000001"]
+    run = ledger.run(phone_numbers=chosen)
+    assert (run.counts["complete"], run.roster.unknown_numbers) == (3, [2])
+    for one, rows in [(chosen[0], 1), (chosen[2], 2), (chosen[3], 3)]:
+        fresh = Ledger(ledger.sandbox)
+        fresh.run(phone_numbers=[one])
+        assert (len(fresh.messages), lookups(fresh)) == (rows, 1)
+
+
+@pytest.mark.parametrize("status", [400, 404, 500])
+@pytest.mark.parametrize("others", [0, 250])
+def test_a_search_that_fails_ends_no_run(ledger: Ledger, status: int, others: int) -> None:
+    """The other numbers are read."""
+    numbers = numbered(ledger.sandbox, 2 + others)
+    reply = Reply(status, b'{"success": false, "error": "Something"}')
+    ledger.sandbox.intercept = lambda params: (
+        reply
+        if params["action"] == "contacts"
+        or (params["action"] == "find-by-phone" and params["phoneNumber"] == numbers[0])
+        else None
+    )
+    run = ledger.run(phone_numbers=numbers[:2])
+    assert run.counts["complete"] == 1
+    assert bool(run.roster.unknown_numbers) == (status != 500)
+    assert bool(run.counts["unlisted"]) == (status == 500)
+
+
+def test_a_backfill_has_all_of_its_range(ledger: Ledger, alice: Contact) -> None:
+    """Though a late message stands where it arrived."""
+    write(ledger.sandbox, alice, 360, every=DAY)
+    world = ledger.sandbox.world
+    history = alice.history(world.now)
+    since = history[300].at
+
+    def late(body: dict[str, Any]) -> None:
+        if body["pagination"]["currentPage"] == 1:
+            body["messages"].insert(97, body["messages"].pop())
+            body["messages"][98]["created_at"] = "2020-01-01T00:00:00Z"
+            body["messages"][99]["created_at"] = "2020-01-01T00:00:00Z"
+
+    ledger.sandbox.intercept = changed(ledger.sandbox, "conversation-messages", late)
+    ledger.run(backfill_from=since)
+    assert {m.content for m in history[:301]} <= {r["content"] for r in ledger.messages.values()}
+
+
+def test_a_surplus_is_no_difference(warehouse: Warehouse, sandbox: Sandbox, alice: Contact) -> None:
+    """In a real warehouse: complete, one request the next time, and verify agrees."""
+    from flowiq_source import verify  # noqa: PLC0415
+
+    write(sandbox, alice, 250)
+
+    def miscount(body: dict[str, Any]) -> None:
+        body["pagination"]["totalMessages"] += 7
+
+    sandbox.intercept = changed(sandbox, "conversation-messages", miscount)
+    assert warehouse.sync(sandbox).complete
+    summary = warehouse.sync(sandbox)
+    assert (summary.complete, summary.requests) == (True, 2)
+    found = verify(warehouse.pipeline, warehouse.source(sandbox))
+    assert (found.conversations, found.differences) == (1, [])
+    assert warehouse.one("SELECT surplus FROM flowiq.conversations") == 7
+
+
+def test_unknown_contact_words_of_another_way(ledger: Ledger, alice: Contact) -> None:
+    """An API that does not know `contactId` refuses it, and is asked by number."""
+    write(ledger.sandbox, alice, 3)
+    ledger.sandbox.intercept = lambda params: (
+        documented("no endpoint").reply if "contactId" in params else None
+    )
+    assert ledger.run().counts["complete"] == 1
+    assert ledger.texts() == ledger.truth()

@@ -1,0 +1,305 @@
+"""What the API shows no longer: a fault until it is seen twice, and never most of it at once."""
+
+import json
+from collections.abc import Callable
+from datetime import datetime, timedelta
+from typing import Any
+
+import pytest
+
+from flowiq_source.sandbox import Reply, Sandbox, documented, reply_json
+from flowiq_source.times import utc_now
+from tests.support.history import DAY, HOUR, write
+from tests.support.ledger import Ledger
+from tests.support.warehouse import Warehouse
+
+Answer = Callable[[dict[str, str]], Reply | None]
+
+
+@pytest.fixture
+def ledger(sandbox: Sandbox) -> Ledger:
+    """Ten conversations, well read."""
+    return well_read(sandbox, 10)
+
+
+def well_read(sandbox: Sandbox, contacts: int) -> Ledger:
+    """A ledger with everything that so many conversations hold."""
+    for n in range(contacts):
+        write(sandbox, sandbox.world.add_contact(f"278200000{n:02d}"), 3 + 247 * (n == 0))
+    ledger = Ledger(sandbox)
+    ledger.run()
+    assert ledger.texts() == ledger.truth()
+    return ledger
+
+
+def is_messages(params: dict[str, str]) -> bool:
+    """Whether a page of a conversation is asked for."""
+    return params["action"] == "conversation-messages"
+
+
+def nothing_found(params: dict[str, str]) -> Reply | None:
+    """404 for every conversation."""
+    return documented("no contact").reply if is_messages(params) else None
+
+
+def listing(kind: str, rows: list[Any], total: int) -> Reply:
+    """A page that says that it is the only one."""
+    pagination = {"currentPage": 1, "hasNextPage": False, f"total{kind.title()}": total}
+    return reply_json(200, {"success": True, kind: rows, "pagination": pagination})
+
+
+def nothing_there(params: dict[str, str]) -> Reply | None:
+    """An empty list for every conversation: the documented answer to a wrong tenant."""
+    return listing("messages", [], 0) if is_messages(params) else None
+
+
+def one_message(params: dict[str, str]) -> Reply | None:
+    """One message of each conversation."""
+    row = {"message": "only", "created_at": "2026-01-01T00:00:00Z", "sender_type": "system"}
+    return listing("messages", [row], 1) if is_messages(params) else None
+
+
+def no_contacts(params: dict[str, str]) -> Reply | None:
+    """A list of contacts that is empty."""
+    return listing("contacts", [], 0) if params["action"] == "contacts" else None
+
+
+def one_contact_of(sandbox: Sandbox, total: int) -> Answer:
+    """A list that shows one contact and counts so many."""
+    contact = {"id": sandbox.world.contacts[0].id, "whatsapp_id": sandbox.world.contacts[0].number}
+    return lambda params: (
+        listing("contacts", [contact], total) if params["action"] == "contacts" else None
+    )
+
+
+@pytest.mark.parametrize("answer", [nothing_found, nothing_there, one_message, no_contacts])
+@pytest.mark.parametrize("times", [1, 3])
+def test_most_of_it_at_once_is_a_fault(
+    ledger: Ledger, answer: Answer, times: int, all_logs: Callable[[], str]
+) -> None:
+    """Nothing is gone however often it is seen, a line says why, and the next run asks again."""
+    before = set(ledger.truth())
+    for _ in range(times):
+        ledger.sandbox.intercept = answer
+        run = ledger.run()
+        assert run.counts["vanished"] >= 8
+        assert set(ledger.texts()) >= before
+        assert "nothing is taken for gone" in all_logs()
+        assert (answer is no_contacts) or ledger.asked >= 10
+    ledger.sandbox.intercept = None
+    run = ledger.run()
+    assert (run.counts["complete"], run.counts["vanished"]) == (10, 0)
+    assert ledger.texts() == ledger.truth()
+
+
+@pytest.mark.parametrize("total", [1, 10])
+def test_a_list_with_one_contact_of_ten_is_a_fault(ledger: Ledger, total: int) -> None:
+    """Whether or not it counts the others."""
+    before = ledger.truth()
+    for _ in range(3):
+        ledger.sandbox.intercept = one_contact_of(ledger.sandbox, total)
+        assert ledger.run().counts["vanished"] == 9
+        assert ledger.texts() == before
+    ledger.sandbox.intercept = None
+    assert ledger.run().counts["complete"] == 10
+    assert ledger.texts() == before
+
+
+@pytest.mark.parametrize("answer", [nothing_found, nothing_there, no_contacts])
+def test_what_is_true_is_believed_with_force(ledger: Ledger, answer: Answer) -> None:
+    """In the second run that sees it."""
+    ledger.sandbox.intercept = answer
+    ledger.run()
+    run = ledger.run(force=True)
+    assert run.counts["vanished"] == 0
+    gone = {row["contact_id"] for row in ledger.messages.values()} - {
+        row["contact_id"] for row in ledger.current()
+    }
+    assert len(gone) >= 9
+
+
+def test_one_of_twenty_is_doubtful_and_then_gone(sandbox: Sandbox) -> None:
+    """A message that is gone with it is gone in the second run."""
+    ledger = well_read(sandbox, 20)
+    lost = sandbox.world.contacts[7]
+    sandbox.world.delete_contact(lost)
+    run = ledger.run()
+    assert (run.counts["doubtful"], run.counts["missing"], run.counts["vanished"]) == (1, 0, 0)
+    assert ledger.conversations[lost.id]["status"] == "doubtful"
+    assert sum(row["contact_id"] == lost.id for row in ledger.current()) == 3
+    run = ledger.run()
+    assert (run.counts["doubtful"], run.counts["missing"]) == (0, 1)
+    assert ledger.conversations[lost.id]["status"] == "missing"
+    assert ledger.texts() == ledger.truth()
+    assert ledger.run().counts["missing"] == 0
+
+
+def test_a_contact_that_comes_back_is_read_at_once(sandbox: Sandbox) -> None:
+    """All of it is there again."""
+    ledger = well_read(sandbox, 20)
+    lost = sandbox.world.contacts[7]
+    sandbox.world.delete_contact(lost)
+    for _ in range(3):
+        ledger.run()
+    sandbox.world._planned.append(lost)
+    ledger.run()
+    assert ledger.conversations[lost.id]["status"] == "complete"
+    assert ledger.texts() == ledger.truth()
+
+
+def test_a_conversation_that_is_listed_and_missing_is_asked_for_when_it_shows_life(
+    sandbox: Sandbox,
+) -> None:
+    """Else once a week."""
+    ledger = well_read(sandbox, 20)
+    quiet, unread = sandbox.world.contacts[3:5]
+    for contact in (quiet, unread):
+        sandbox.world.add_message(contact, sender="bot-whatsapp")
+    lost = {quiet.id, quiet.number, unread.id, unread.number}
+    sandbox.intercept = lambda params: (
+        nothing_found(params)
+        if lost & {params.get("contactId"), params.get("whatsappNumber")}
+        else None
+    )
+    ledger.run()
+    ledger.run()
+    assert {ledger.conversations[c.id]["status"] for c in (quiet, unread)} == {"missing"}
+    sandbox.world.advance(HOUR)
+    sandbox.world.add_message(unread)
+    sandbox.intercept = None
+    ledger.run()
+    assert ledger.conversations[unread.id]["status"] == "complete"
+    assert ledger.conversations[quiet.id]["status"] == "missing"
+    ledger.run(now=lambda: utc_now() + 8 * DAY)
+    assert ledger.texts() == ledger.truth()
+
+
+def test_a_contact_that_the_list_counts_and_does_not_show_is_never_gone(sandbox: Sandbox) -> None:
+    """It stays doubtful as long as the count speaks for it."""
+    ledger = well_read(sandbox, 20)
+    before = ledger.truth()
+    sandbox.intercept = lambda params: (
+        hide_one(sandbox, params) if params["action"] == "contacts" else None
+    )
+    for _ in range(3):
+        run = ledger.run()
+        assert (run.counts["doubtful"], run.counts["missing"]) == (1, 0)
+        assert ledger.texts() == before
+
+
+def hide_one(sandbox: Sandbox, params: dict[str, str]) -> Reply:
+    """The list without its last contact."""
+    rows = [{"id": c.id, "whatsapp_id": c.number} for c in sandbox.world.contacts]
+    return listing("contacts", rows[:-1], len(rows))
+
+
+def test_a_404_by_id_is_asked_for_by_number(ledger: Ledger) -> None:
+    """And once that has worked, numbers come first: a request is money."""
+    ledger.sandbox.intercept = lambda params: (
+        nothing_found(params) if "contactId" in params else None
+    )
+    run = ledger.run(full_refresh=True)
+    assert run.counts["complete"] == 10
+    assert "whatsappNumber" in ledger.sandbox.requests[-1]
+    assert ledger.texts() == ledger.truth()
+
+
+@pytest.mark.parametrize("status", [500, 404, 400])
+def test_a_page_of_contacts_that_fails_for_good_is_left_out(sandbox: Sandbox, status: int) -> None:
+    """The others are read, nothing is gone, and the run is not complete."""
+    for n in range(250):
+        sandbox.world.add_contact(f"27820000{n:03d}")
+    ledger = Ledger(sandbox)
+    ledger.run()
+    broken = Reply(status, b'{"success": false, "error": "Internal server error"}')
+    sandbox.intercept = lambda params: (
+        broken if params["action"] == "contacts" and params["page"] == "2" else None
+    )
+    for _ in range(2):
+        run = ledger.run()
+        assert (run.counts["complete"], run.counts["unlisted"]) == (150, 100)
+        assert (run.counts["missing"], run.counts["doubtful"]) == (0, 0)
+        assert run.counts["requests"] == len(sandbox.requests)
+
+
+def test_a_page_of_contacts_that_is_empty_is_read_again(sandbox: Sandbox) -> None:
+    """If it stays so the run is not complete, and nothing is gone."""
+    for n in range(250):
+        sandbox.world.add_contact(f"27820000{n:03d}")
+    ledger = Ledger(sandbox)
+    ledger.run()
+
+    def empty(params: dict[str, str]) -> Reply | None:
+        if params["action"] != "contacts" or params["page"] != "2":
+            return None
+        pagination = {"currentPage": 2, "totalPages": 3, "hasNextPage": True, "totalContacts": 250}
+        return reply_json(200, {"success": True, "contacts": [], "pagination": pagination})
+
+    sandbox.intercept = empty
+    for _ in range(2):
+        run = ledger.run()
+        assert run.counts["unlisted"] > 0
+        assert (run.counts["missing"], run.counts["doubtful"]) == (0, 0)
+    sandbox.intercept = None
+    assert ledger.run().counts["unlisted"] == 0
+
+
+@pytest.mark.parametrize("off", [DAY, 365 * DAY, -DAY, -365 * DAY])
+def test_a_clock_that_was_wrong_skips_nothing(
+    sandbox: Sandbox, off: timedelta, all_logs: Callable[[], str]
+) -> None:
+    """Nothing is gone, and the run with the right clock says what it met."""
+    sandbox.dialect = "overview"
+    right = datetime.now().astimezone()
+    sandbox.world.now = right
+    for n in range(12):
+        write(sandbox, sandbox.world.add_contact(f"278200000{n:02d}"), 40, every=DAY)
+    ledger = Ledger(sandbox)
+    ledger.run(now=lambda: right + off)
+    for at in (timedelta(0), off, timedelta(0)):
+        for contact in sandbox.world.contacts[:3]:
+            contact.messages[5].status = "failed"
+            sandbox.world.add_message(contact, content="news")
+        run = ledger.run(now=lambda at=at: right + at)  # type: ignore[misc]
+        assert (run.counts["missing"], run.counts["doubtful"], run.counts["vanished"]) == (0, 0, 0)
+        assert ledger.texts() == ledger.truth()
+        assert bool(run.counts["stale"]) == (at < max(off, timedelta(0)))
+    assert ("cursors are from the future" in all_logs()) == bool(off)
+
+
+@pytest.mark.parametrize("off", [365 * DAY, -365 * DAY])
+def test_a_full_refresh_reads_everything_whatever_the_clock_said(
+    ledger: Ledger, off: timedelta
+) -> None:
+    """Every page of every conversation."""
+    ledger.run(now=lambda: utc_now() + off)
+    for contact in ledger.sandbox.world.contacts:
+        contact.messages[0].content = "edited"
+    assert ledger.run(full_refresh=True).counts["complete"] == 10
+    assert ledger.asked == 9 + 3
+    assert ledger.texts() == ledger.truth()
+
+
+@pytest.fixture
+def loaded_warehouse(sandbox: Sandbox, warehouse: Warehouse) -> Warehouse:
+    """Ten conversations in a real warehouse."""
+    for n in range(10):
+        write(sandbox, sandbox.world.add_contact(f"278200000{n:02d}"), 3)
+    warehouse.sync(sandbox)
+    return warehouse
+
+
+def test_a_fault_deletes_nothing(loaded_warehouse: Warehouse, sandbox: Sandbox) -> None:
+    """`delete_gone` notwithstanding; the view shows all, and the next sync has all."""
+    count = "SELECT count(*) FROM flowiq.current_messages"
+    for _ in range(2):
+        sandbox.intercept = nothing_found
+        summary = loaded_warehouse.sync(sandbox, delete_gone=True)
+        assert not summary.complete
+        assert summary.vanished == 10
+        assert "vanished" in str(summary)
+        assert loaded_warehouse.one(count) == 30
+    sandbox.intercept = None
+    assert loaded_warehouse.sync(sandbox).complete
+    assert loaded_warehouse.one(count) == 30
+    assert json.loads(json.dumps(summary.as_dict()))["complete"] is False
