@@ -164,6 +164,16 @@ class Pass:
         """How many rows it was handed, each once."""
         return sum(self.handed.values())
 
+    @property
+    def times(self) -> Counter[int | None]:
+        """How often it was handed a row of each time."""
+        return Counter(
+            at
+            for sheet in self.sheets
+            for at, name in zip(sheet.page.times, sheet.names, strict=True)
+            if name is not None
+        )
+
     def count_after(self, time: datetime) -> int:
         """How many of its rows are newer than a time."""
         bound = microseconds(time)
@@ -196,6 +206,16 @@ def check_end(page: Page, number: int, rows: int, total: int | None) -> None:
         )
 
 
+def _is_same_listing(last: Pass, one: Pass) -> bool:
+    """Whether two passes may be counted together.
+
+    Rows of one time may come in any order, but the times stay. Else a row that is gone would make
+    up for one of equals that lie at a border.
+    """
+    may_have_moved = last.twins or one.twins
+    return last.first_total == one.first_total and not (may_have_moved and last.times != one.times)
+
+
 @dataclass
 class Passes:
     """What several passes over one listing show together.
@@ -216,7 +236,7 @@ class Passes:
     def believe(self, one: Pass) -> bool:
         """Whether the listing is known now: it adds up, alone or together, or twice the same."""
         last, self._last = self._last, one
-        if one.disturbed or (last and last.first_total != one.first_total):
+        if one.disturbed or (last and not _is_same_listing(last, one)):
             self._seen, self.sheets = set(), []
         self._seen |= one.seen
         if last and last.handed == one.handed:

@@ -185,6 +185,10 @@ def histories(acts: st.SearchStrategy[Callable[[Api], None]]) -> st.SearchStrate
     history=st.one_of(histories(LATE), histories(DELETED)),
 )
 @example(start=[(1, "a")] * 9, history=[[], [arrive("a", 0)], [], [arrive("b")]])
+@example(
+    start=[(0, "a")] * 9 + [(1, "a"), (5, "a")],
+    history=[[vanish(0)], [arrive("a"), vanish(1)]],
+)
 def test_the_next_quiet_sync_equals_the_truth(
     with_ids: bool, start: list[tuple[int, str]], history: list[list[Callable[[Api], None]]]
 ) -> None:
