@@ -10,7 +10,7 @@ from flowiq_source import plan
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.reading.conversation import Conversation
 from flowiq_source.reading.cursor import Cursor
-from flowiq_source.reading.schedule import Budget, Rules, make_schedule
+from flowiq_source.reading.schedule import Budget, Rules, Schedule, make_schedule
 from flowiq_source.sandbox import Contact, Reply, Sandbox
 from tests.support.history import DAY, HOUR, expected, loaded, write
 from tests.support.script import Run
@@ -28,12 +28,16 @@ def cursor(synced_at: datetime, newest: datetime = NOW, known: int = 5) -> Curso
 Known = list[tuple[Conversation, Cursor]]
 
 
-def order(known: Known, *, full_refresh: bool = False) -> list[str]:
-    """The contacts in the order in which a run reads them."""
+def schedule(known: Known, **rules: Any) -> Schedule:
+    """What run 2 reads of these."""
     cursors = {c.contact_id: cursor for c, cursor in known}
-    rules = Rules(7, NOW, WEEK, full_refresh)
-    made = make_schedule([c for c, _ in known], cursors.__getitem__, rules)
-    return [due.conversation.contact_id for due in made.due]
+    decided: dict[str, Any] = {"run": 2, "started_at": NOW, "lookback": WEEK} | rules
+    return make_schedule([c for c, _ in known], cursors.__getitem__, Rules(**decided))
+
+
+def order(known: Known, **rules: Any) -> list[str]:
+    """The contacts in the order in which a run reads them."""
+    return [due.conversation.contact_id for due in schedule(known, **rules).due]
 
 
 def conversation(
@@ -94,6 +98,52 @@ def test_a_hundred_thousand_conversations_are_all_read_within_the_bound() -> Non
     assert len(cursors) == total
     # The busy half of every run's requests went to the busy ones.
     assert sum(last_read[c] == bound - 1 for c in busy) >= per_run // 2
+
+
+def test_an_interrupted_run_is_gone_on_with_by_its_number() -> None:
+    """What it has read is not read again, whatever the clock says; what is in parts goes on."""
+    for at in (NOW - DAY, NOW + DAY):
+        read = cursor(at)._replace(run=2)
+        known: Known = [
+            (conversation("read"), read),
+            (conversation("begun"), read._replace(next_page=3)),
+            (conversation("other"), cursor(at)),
+        ]
+        assert set(order(known)) == {"begun", "other"}
+        assert set(order(known, run=3)) == {"read", "begun", "other"}
+
+
+def test_a_cursor_from_the_future_proves_nothing() -> None:
+    """Neither that nothing is new nor that it was asked for lately; it is counted."""
+    active = NOW - 30 * DAY
+    quiet, missing = cursor(NOW - DAY, active), cursor(NOW - DAY)._replace(missing=True)
+    known: Known = [(conversation("quiet", active), quiet), (conversation("missing"), missing)]
+    made = schedule(known)
+    assert (made.due, len(made.quiet), made.stale) == ([], 1, 0)
+    known = [(c, was._replace(synced_at=NOW + DAY)) for c, was in known]
+    assert (len(schedule(known).due), schedule(known).stale) == (2, 2)
+
+
+def test_a_missing_conversation_is_asked_for_when_it_shows_life_or_a_week_has_passed() -> None:
+    """At once if its contact had not been listed, and with a full refresh."""
+    missing = cursor(NOW - DAY, NOW - 9 * DAY)._replace(missing=True)
+    one = conversation("one", NOW - 9 * DAY)
+    assert order([(one, missing)]) == []
+    assert order([(one, missing)], full_refresh=True) == ["one"]
+    assert order([(one, missing._replace(unlisted=True))]) == ["one"]
+    assert order([(one, missing._replace(synced_at=NOW - WEEK))]) == ["one"]
+    assert order([(conversation("one", NOW - DAY), missing)]) == ["one"]
+    assert order([(conversation("one", unread=True), missing)]) == ["one"]
+
+
+def test_a_share_of_a_run_goes_to_what_was_read_whole_longest_ago() -> None:
+    """The first may overdraw it, or the longest would never have its turn."""
+    known: Known = [(conversation(f"c{n}"), cursor(NOW - n * DAY, known=300)) for n in range(1, 21)]
+    made = schedule(known, rescan_share=0.2)
+    assert {due.conversation.contact_id for due in made.due if due.whole} == {"c20", "c19"}
+    known.append((conversation("long"), cursor(NOW - 99 * DAY, known=90_000)))
+    made = schedule(known, rescan_share=0.2)
+    assert [due.conversation.contact_id for due in made.due if due.whole] == ["long"]
 
 
 def test_a_budget_counts_what_is_on_its_way() -> None:
