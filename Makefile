@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 LEAN := MALLOC_ARENA_MAX=2 ARROW_DEFAULT_MEMORY_POOL=system
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run plan verify test check oldest bench format lock clean
+.PHONY: help setup demo run backfill plan verify status test check oldest bench format lock clean
 
 help: ## Say what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
 
 setup: $(VENV)/ready ## Create the environment in .venv from requirements.lock
 
@@ -20,16 +20,22 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	@touch $@
 
 demo: setup ## Load a sandbox twice and ask it three questions
-	$(BIN)/python pipelines/demo.py
+	$(BIN)/flowiq demo
 
 run: setup ## Sync the configured tenant: make run ARGS="--full-refresh"
-	$(LEAN) $(BIN)/python pipelines/flowiq_pipeline.py $(ARGS)
+	$(LEAN) $(BIN)/flowiq sync $(ARGS)
+
+backfill: setup ## Load a range: make backfill ARGS="--from 2026-01-01 --to 2026-02-01"
+	$(LEAN) $(BIN)/flowiq backfill $(ARGS)
 
 plan: setup ## Say what a run would cost, for one request
-	$(BIN)/python pipelines/flowiq_pipeline.py --plan $(ARGS)
+	$(BIN)/flowiq plan $(ARGS)
 
 verify: setup ## Compare the warehouse with the API: make verify ARGS="--from-last-sync"
-	$(BIN)/python pipelines/flowiq_verify.py $(ARGS)
+	$(BIN)/flowiq verify $(ARGS)
+
+status: setup ## Say what the warehouse holds, without a request
+	$(BIN)/flowiq status $(ARGS)
 
 test: setup ## Run the tests
 	$(BIN)/pytest

@@ -13,20 +13,24 @@ rows), `api/` (HTTP answer -> page).
 
 from importlib.metadata import version
 
-from flowiq_source.errors import FlowiqError
+from flowiq_source.errors import DestinationError, FlowiqError
 from flowiq_source.plan import Plan, plan
 from flowiq_source.source import FlowiqSource, flowiq_source
+from flowiq_source.status import Status, status
 from flowiq_source.sync import Summary, sync
 from flowiq_source.verify import Verification, verify
 
 __all__ = [
+    "DestinationError",
     "FlowiqError",
     "FlowiqSource",
     "Plan",
+    "Status",
     "Summary",
     "Verification",
     "flowiq_source",
     "plan",
+    "status",
     "sync",
     "verify",
 ]

@@ -7,6 +7,7 @@ FlowiqError
 ├── NotFound                    404 on a contact or a conversation
 ├── BadRequest                  any other 4xx
 ├── Busy                        another process syncs with the same pipeline
+├── DestinationError            the warehouse refuses, or cannot be reached
 ├── Inconsistent                pages that contradict each other or their own count
 └── Retryable                   worth another try
     ├── RateLimited             429
@@ -52,6 +53,14 @@ class Inconsistent(FlowiqError):
 
 class Busy(FlowiqError):
     """Another process syncs with the same pipeline."""
+
+
+class DestinationError(FlowiqError):
+    """The warehouse refuses, or cannot be reached; the text holds no row's values."""
+
+    def __init__(self, message: str, exit_status: int = 1) -> None:
+        super().__init__(message)
+        self.exit_status = exit_status
 
 
 class Retryable(FlowiqError):

@@ -2,7 +2,7 @@
 
 import time
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import dlt
 
@@ -31,6 +31,7 @@ class Plan:
     conversation_requests: int
     per_minute: float
     max_requests: int | None = None
+    exit_status: ClassVar[int] = 0
 
     @property
     def requests(self) -> int:

@@ -3,28 +3,27 @@
 import dataclasses
 import logging
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import dlt
 import pyarrow as pa
-import tenacity
 from dlt.common.runtime import signals
 from dlt.common.schema import Schema
-from dlt.destinations.exceptions import DatabaseException
 from dlt.extract import DltSource
-from dlt.pipeline.helpers import retry_schema_update
 
-from flowiq_source.errors import ConfigurationError
+from flowiq_source.errors import ConfigurationError, DestinationError
 from flowiq_source.loading.destination import mend_tables, try_to_write
 from flowiq_source.loading.feed import Bounds
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.loading.old_states import delete_old_states
+from flowiq_source.loading.patience import patiently
+from flowiq_source.loading.refusals import destination_error, row_texts_unsaid
 from flowiq_source.loading.tables import TableNames
 from flowiq_source.loading.undocumented import (
     bring_schema_up_to_date,
     client_of,
+    forget_failure,
     forget_working_folder,
 )
 from flowiq_source.loading.views import create_current_messages, delete_gone_messages
@@ -77,32 +76,52 @@ class Summary:
         """The same as JSON has it, for a log, an orchestrator or the next task."""
         return dataclasses.asdict(self) | {"complete": self.complete}
 
+    @property
+    def exit_status(self) -> int:
+        """0 where everything was read, else 1."""
+        return 0 if self.complete else 1
+
     def __str__(self) -> str:
         lines = [
-            "messages        " + self._messages(),
-            "rows written    " + (_listed(self.rows) or "none"),
-            "conversations   " + _kinds(self, "read", "quiet", "missing", "doubtful", "failed"),
-            f"requests        {self.requests} spent, " + _kinds(self, "planned", "saved", "wasted"),
-            f"seconds         {self.seconds:.1f}",
-            *(f"{topic:<16}{text}" for topic, text in self._attention()),
+            ("new", self._new()),
+            *([("looked at again", again)] if (again := self._again()) else []),
+            ("conversations", self._conversations()),
+            ("rows written", _listed(self.rows) or "none"),
+            ("cost", self._cost()),
+            *(self._attention() or [("attention", "none needed")]),
         ]
-        return "\n".join(lines)
+        return "\n".join(f"{topic:<16}{text}" for topic, text in lines)
 
-    def _messages(self) -> str:
-        written = self.rows.get("messages", 0)
+    def _new(self) -> str:
         if self.newer is None:
-            return f"{written:,} in the range"
-        return f"{self.newer:,} new, {max(0, written - self.newer):,} known ones read again"
+            return f"{self.rows.get('messages', 0):,} messages of the range, known ones among them"
+        return f"{self.newer:,} messages"
+
+    def _again(self) -> str:
+        known = self.rows.get("messages", 0) - (self.newer or 0)
+        if self.newer is None or known <= 0:
+            return ""
+        return f"{known:,} known messages, for edits, reactions and delivery"
+
+    def _conversations(self) -> str:
+        kinds = {"read": self.read, "without news": self.quiet, "not at the API": self.missing}
+        return ", ".join(f"{n:,} {kind}" for kind, n in kinds.items() if n or kind == "read")
+
+    def _cost(self) -> str:
+        repeated = f", {self.wasted:,} of them repeated" if self.wasted else ""
+        whole = self.requests - self.wasted + self.saved
+        saved = f"; reading everything would have cost {whole:,}" if self.saved else ""
+        return f"{self.requests:,} requests{repeated}{saved}; {self.seconds:.1f} s"
 
     def _attention(self) -> "list[tuple[str, str]]":
         """What needs a look, and what to do."""
         notes = {
-            "failed": "read again next time: SELECT error FROM conversations "
-            "WHERE status = 'failed'",
+            "failed": "conversations are read again by the next sync; why: SELECT error FROM "
+            "conversations WHERE status = 'failed'",
             "vanished": "conversations vanished at once, which looks like a fault: nothing counts "
             "as gone; if it is true, run once with force",
-            "doubtful": "answered nothing, or far less than was known: asked again next time "
-            "before anything counts as gone",
+            "doubtful": "conversations answered nothing, or far less than was known: asked again "
+            "next time before anything counts as gone",
             "carried_over": "conversations are left to the next run",
             "stale": "cursors were from the future: a clock was wrong; they were read again",
             "unlisted": "contacts that the API counts were not listed: the next run lists again",
@@ -117,10 +136,6 @@ class Summary:
             for position in self.unknown_numbers
         ]
         return [(name.partition("_")[0], text) for name, text in found]
-
-
-def _kinds(summary: Summary, *kinds: str) -> str:
-    return ", ".join(f"{getattr(summary, kind):,} {kind}" for kind in kinds)
 
 
 def _listed(rows: dict[str, int]) -> str:
@@ -149,6 +164,7 @@ def sync(
     Raises:
         Busy: another process syncs with this pipeline.
         ConfigurationError: the source cannot be synced so.
+        DestinationError: the destination refuses or is away; no row's text is in it.
         PipelineStepFailed: a step failed; its cause is a FlowiqError if the API was the reason.
         KeyboardInterrupt: SIGINT came, or SIGTERM while dlt or the caller handles it; what was
             committed is kept.
@@ -162,18 +178,34 @@ def sync(
         _given(package_minutes, settings.package_minutes),
         PACKAGE_MESSAGES,
     )
-    names = TableNames.of(flowiq)
+    refused: DestinationError | None = None
     try:
-        with sole_sync(pipeline):
-            begin(pipeline, flowiq.schema)
-            _load_all(pipeline, flowiq, names, summary)
-            delete_old_states(pipeline)
-            if _given(delete_gone, settings.delete_gone):
-                _delete_gone(pipeline, flowiq, names, summary)
+        with row_texts_unsaid(), sole_sync(pipeline):
+            _sync(pipeline, flowiq, summary, delete_gone=_given(delete_gone, settings.delete_gone))
+    except Exception as error:
+        refused = destination_error(error, pipeline.destination.destination_name)
+        if refused is None:
+            raise
+        # dlt keeps what the destination has said there, a row perhaps.
+        forget_failure(pipeline)
     finally:
         flowiq.feed.end()
+    if refused:
+        # Out here, it has no context that would quote the row after all.
+        raise refused
     summary.seconds = time.monotonic() - started
     return summary
+
+
+def _sync(
+    pipeline: dlt.Pipeline, source: FlowiqSource, summary: Summary, *, delete_gone: bool
+) -> None:
+    names = TableNames.of(source)
+    patiently(lambda: begin(pipeline, source.schema))
+    _load_all(pipeline, source, names, summary)
+    delete_old_states(pipeline)
+    if delete_gone:
+        _delete_gone(pipeline, source, names, summary)
 
 
 def _given(argument: Any, setting: Any) -> Any:
@@ -205,7 +237,7 @@ def begin(pipeline: dlt.Pipeline, schema: Schema) -> None:
     forget_working_folder(pipeline)
     pipeline.sync_destination()
     if schema.name in pipeline.schema_names:
-        _sharing(lambda: mend_tables(pipeline, schema.name))
+        mend_tables(pipeline, schema.name)
     else:
         with client_of(pipeline, schema) as client:
             client.initialize_storage()
@@ -238,8 +270,8 @@ def _load_package(
     wanted = pipeline.schemas[schema].version_hash
     if wanted != tables:
         # Before the load, because dlt itself creates a child table with its first row.
-        _sharing(lambda: bring_schema_up_to_date(pipeline, schema))
-    _sharing(lambda: pipeline.load(raise_on_failed_jobs=True))
+        patiently(lambda: bring_schema_up_to_date(pipeline, schema))
+    patiently(lambda: pipeline.load(raise_on_failed_jobs=True))
     if wanted != tables:
         create_current_messages(pipeline, schema, names)
     for table, count in written.items():
@@ -269,19 +301,7 @@ def _delete_gone(
     if summary.vanished:
         logger.error("delete_gone: nothing is deleted, because too much has vanished at once")
         return
-    _sharing(lambda: delete_gone_messages(pipeline, source.schema.name, names))
-
-
-def _sharing(step: Callable[[], object]) -> None:
-    """Do a step that may meet another tenant's, who makes the same tables at the same time."""
-    retrying = tenacity.Retrying(
-        stop=tenacity.stop_after_attempt(5),
-        wait=tenacity.wait_exponential_jitter(multiplier=0.1, max=5),
-        retry=tenacity.retry_if_exception_type(DatabaseException)
-        | tenacity.retry_if_exception(retry_schema_update()),
-        reraise=True,
-    )
-    retrying(step)
+    patiently(lambda: delete_gone_messages(pipeline, source.schema.name, names))
 
 
 def _is_duckdb(pipeline: dlt.Pipeline) -> bool:

@@ -47,6 +47,11 @@ class Verification:
     requests: int
     differences: list[Difference]
 
+    @property
+    def exit_status(self) -> int:
+        """1 where something differs."""
+        return 1 if self.differences else 0
+
     def as_dict(self) -> dict[str, Any]:
         """The same as JSON has it."""
         return asdict(self)

@@ -12,7 +12,7 @@ import duckdb
 import pytest
 
 from flowiq_source.sandbox import Sandbox, World
-from tests.support.script import ROOT
+from tests.support.script import FLOWIQ, ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 BLOCK = re.compile(r"^```(?P<kind>sh|python|sql)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -73,7 +73,7 @@ def test_a_program_of_the_docs_runs(page: str, environment: dict[str, str], tmp_
 def make_commands() -> list[str]:
     """Every `make` that README and docs name, once, demo and tests aside."""
     text = "\n".join(page.read_text() for page in PAGES)
-    found = re.findall(r'make (?:run|plan|verify)(?: ARGS="[^"]*")?', text)
+    found = re.findall(r'make (?:run|backfill|plan|verify|status)(?: ARGS="[^"]*")?', text)
     options = re.findall(r'`ARGS="([^"]*)"`', text)
     runs = [f'make run ARGS="{words}"' for words in options if "from-last" not in words]
     verifies = [f'make verify ARGS="{words}"' for words in options if "from-last" in words]
@@ -88,7 +88,7 @@ def test_every_make_command_of_the_docs_works(
     assert len(commands) > 5
     for command in ["make run", *commands]:
         listed = done([*shlex.split(command), "-n", "-o", ".venv/ready"], environment, ROOT)
-        line = listed.strip().splitlines()[-1].replace(".venv/bin/python", sys.executable)
+        line = listed.strip().splitlines()[-1].replace(".venv/bin/flowiq", shlex.join(FLOWIQ))
         assert done(["bash", "-c", line], environment, ROOT)
 
 

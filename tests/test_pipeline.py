@@ -1,4 +1,4 @@
-"""The pipeline script and the demo as a person runs them: output, exit status, secrecy."""
+"""The commands as a person runs them: output, exit status, secrecy."""
 
 import re
 import signal
@@ -15,7 +15,7 @@ import pytest
 
 from flowiq_source.sandbox import Contact, Reply, Sandbox, World, reply_json
 from tests.support.history import expected, loaded, message_requests, write
-from tests.support.script import ROOT, Run
+from tests.support.script import FLOWIQ, ROOT, Run
 from tests.support.warehouse import Warehouse
 
 
@@ -27,13 +27,13 @@ def test_one_command_loads_everything_and_says_so(
     alice.messages[-1].reactions = [{"emoji": "👍", "sender": "1"}]
     done = run()
     assert (done.returncode, done.stderr) == (0, "")
-    lines = re.sub(r"[0-9.]+$", "N", done.stdout.strip()).splitlines()
+    lines = re.sub(r"[0-9.]+ s$", "N s", done.stdout.strip(), flags=re.MULTILINE).splitlines()
     assert [re.sub(r"\s+", " ", line) for line in lines] == [
-        "messages 120 new, 0 known ones read again",
+        "new 120 messages",
+        "conversations 1 read",
         "rows written contact_identities 1, contacts 1, conversations 1, messages 120, messages__reactions 1",  # noqa: E501
-        "conversations 1 read, 0 quiet, 0 missing, 0 doubtful, 0 failed",
-        "requests 3 spent, 2 planned, 0 saved, 0 wasted",
-        "seconds N",
+        "cost 3 requests; N s",
+        "attention none needed",
     ]
     with duckdb.connect(str(tmp_path / "flowiq_pipeline.duckdb")) as connection:
         assert connection.sql("SELECT count(*) FROM flowiq.messages").fetchall() == [(120,)]
@@ -53,32 +53,32 @@ def test_dlts_own_settings_decide_where_it_goes(
 def test_the_command_line_backfills_and_refreshes(
     run: Run, sandbox: Sandbox, alice: Contact
 ) -> None:
-    """`--start-date`, `--end-date`, `--full-refresh`."""
+    """A range, and everything."""
     write(sandbox, alice, 250, every=timedelta(days=1))
     day = alice.messages[200].at
-    done = run("--start-date", day.isoformat(), "--end-date", (day + timedelta(days=3)).isoformat())
-    assert "messages 3\n" in done.stdout
-    assert "new messages" not in done.stdout
+    end = day + timedelta(days=3)
+    done = run("backfill", "--from", day.isoformat(), "--to", end.isoformat())
+    assert "new             3 messages of the range" in done.stdout
     assert run().returncode == 0
-    assert "requests        2 spent, 2 planned, 2 saved, 0 wasted\n" in run().stdout
-    assert "requests        4 spent, 4 planned, 0 saved, 0 wasted\n" in run("--full-refresh").stdout
+    assert "2 requests; reading everything would have cost 4;" in run().stdout
+    assert "cost            4 requests; " in run("--full-refresh").stdout
 
 
 def test_verification_exits_with_1_when_anything_differs(
     run: Run, sandbox: Sandbox, alice: Contact
 ) -> None:
-    """`make verify` is this script."""
+    """`make verify` is this command."""
     write(sandbox, alice, 3)
     run()
-    verified = run(script="flowiq_verify.py")
+    verified = run("verify")
     assert (verified.returncode, verified.stderr) == (0, "")
     assert "1 compared, 0 differ" in verified.stdout
     sandbox.world.add_message(alice)
-    verified = run("--mark", script="flowiq_verify.py")
+    verified = run("verify", "--mark")
     assert verified.returncode == 1
     assert "3 in the warehouse, 4 at the API" in verified.stdout
-    assert run("--from-last-sync", script="flowiq_verify.py").returncode == 0
-    assert run(script="flowiq_verify.py", SOURCES__FLOWIQ__BEARER_TOKEN="").returncode == 2
+    assert run("verify", "--from-last-sync").returncode == 0
+    assert run("verify", SOURCES__FLOWIQ__BEARER_TOKEN="").returncode == 2
 
 
 FAILURES: dict[str, tuple[dict[str, str], int, str]] = {
@@ -126,7 +126,8 @@ def test_a_failed_conversation_makes_exit_status_1(
     )
     done = run()
     assert done.returncode == 1
-    assert "0 read, 0 quiet, 0 missing, 0 doubtful, 1 failed" in done.stdout
+    assert "conversations   0 read\n" in done.stdout
+    assert "failed          1 conversations are read again" in done.stdout
     assert "status = 'failed'" in done.stdout
 
 
@@ -206,24 +207,18 @@ def test_no_personal_data_or_token_is_said_or_traced(
         assert secret.encode() not in kept
 
 
-def test_the_demo_answers_its_questions() -> None:
-    """`make demo` is this script: two syncs, three questions, a way to go on."""
-    done = subprocess.run(
-        [sys.executable, ROOT / "pipelines" / "demo.py"],
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd=ROOT,
-    )
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count("requests  ") == 2
+def test_the_demo_answers_its_questions(run: Run) -> None:
+    """From any folder: two syncs, three questions, a way to go on."""
+    done = run("demo")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("requests; ") == 2
     assert done.stdout.count("SELECT") >= 3
     readme = (ROOT / "README.md").read_text()
     shown = readme[readme.index("--- First sync") : readme.index("The first sync asked")]
     for line in shown.splitlines():
         # How DuckDB draws a table differs from version to version.
-        assert line in done.stdout or line.startswith(("seconds", "```", *"│┌├└"))
-    assert "make run" in done.stdout
+        assert line in done.stdout or line.startswith(("cost", "```", *"│┌├└"))
+    assert "flowiq sync" in done.stdout
 
 
 def wait_until(true: Callable[[], bool], within_s: float = 60) -> None:
@@ -252,7 +247,7 @@ def test_ctrl_c_ends_a_run_and_keeps_what_is_committed(
     sandbox.intercept = intercept
     file = {"DESTINATION__DUCKDB__CREDENTIALS": str(warehouse.file)}
     process = subprocess.Popen(
-        [sys.executable, ROOT / "pipelines" / "flowiq_pipeline.py"],
+        [*FLOWIQ, "sync"],
         env=environment | file | {"SOURCES__FLOWIQ__PACKAGE_CONVERSATIONS": "2"},
         stderr=subprocess.PIPE,
         text=True,
@@ -263,10 +258,8 @@ def test_ctrl_c_ends_a_run_and_keeps_what_is_committed(
     process.send_signal(number)
     # Half of what the API would have kept it waiting.
     _, said = process.communicate(timeout=15)
-    assert (process.returncode, said) == (
-        130,
-        "flowiq: interrupted: what was committed is kept, the next run goes on\n",
-    )
+    kept = "2 packages with 8 messages stay; the same command goes on from there"
+    assert (process.returncode, said) == (130, f"flowiq: interrupted: {kept}\n")
     assert warehouse.one("SELECT count(*) FROM flowiq.messages") == 8
     sandbox.intercept = None
     assert warehouse.sync(sandbox).complete
@@ -299,4 +292,4 @@ def test_a_working_folder_that_dlt_cannot_open_is_made_anew(
     (folder / file).write_text(content)
     again = run()
     assert (again.returncode, again.stderr) == (0, "")
-    assert "0 new" in again.stdout
+    assert "new             0 messages" in again.stdout

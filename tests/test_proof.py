@@ -12,10 +12,10 @@ from typing import Any
 
 import duckdb
 import pytest
-from dlt.pipeline.exceptions import PipelineStepFailed
 
-from flowiq_source import Verification, plan, sync, verify
+from flowiq_source import DestinationError, Verification, plan, sync, verify
 from flowiq_source.errors import Busy, ConfigurationError
+from flowiq_source.loading import patience
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.sandbox import Contact, Reply, Sandbox
 from tests.support.history import DAY, expected, loaded, message_requests, write
@@ -146,7 +146,10 @@ def test_a_verification_needs_neither_working_folder_nor_view(
 
 
 def test_what_another_process_reads_can_be_verified(
-    warehouse: Warehouse, sandbox: Sandbox, history: list[Contact]
+    warehouse: Warehouse,
+    sandbox: Sandbox,
+    history: list[Contact],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """And planned: neither writes to the DuckDB file."""
     warehouse.sync(sandbox)
@@ -160,7 +163,8 @@ def test_what_another_process_reads_can_be_verified(
         reader.stdout.readline()
         assert verified(warehouse, sandbox).differences == []
         assert plan(warehouse.pipeline, warehouse.source(sandbox)).new == 0
-        with pytest.raises(PipelineStepFailed, match="lock"):
+        monkeypatch.setattr(patience, "HELD_PATIENCE_S", 0)
+        with pytest.raises(DestinationError, match="is open in"):
             warehouse.sync(sandbox)
         reader.kill()
 

@@ -17,7 +17,7 @@ from dlt.extract.incremental.context import TimeIntervalContext
 from dlt.load.load import Load
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from flowiq_source import FlowiqError, flowiq_source, sync
+from flowiq_source import DestinationError, FlowiqError, flowiq_source, sync
 from flowiq_source.sandbox import Contact, Reply, Sandbox, reply_json
 from tests.support.history import (
     DAY,
@@ -207,7 +207,7 @@ def test_files_of_a_load_that_broke_off_are_told_apart(
     write(sandbox, alice, 2)
     with monkeypatch.context() as broken:
         broken.setattr(Load, "complete_package", Mock(side_effect=OSError("disk is full")))
-        with pytest.raises(PipelineStepFailed, match="disk is full"):
+        with pytest.raises(DestinationError, match="disk is full"):
             sync(lake, warehouse.source(sandbox))
     assert sync(lake, warehouse.source(sandbox)).newer == 2
     with lake.sql_client() as client:

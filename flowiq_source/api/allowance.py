@@ -147,6 +147,11 @@ class Allowance:
         self._reserve = min(MOST_RESERVE, self._reserve + again)
         self._seen = None if quota.left is None else _Seen(0, until, now, now, "")
 
+    def headroom(self) -> tuple[float, float | None]:
+        """Requests a minute, and how many the API has left as far as is known."""
+        left = self._seen and max(0.0, self._seen.left - len(self._in_flight))
+        return self._per_s() * _MINUTE_S, left
+
     def _per_s(self) -> float:
         """The even rate."""
         return min(self._rate_s, max(1.0, self._limit * self._share) / _MINUTE_S)

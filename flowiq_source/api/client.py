@@ -102,6 +102,8 @@ class FlowiqClient:
     timeout_s: tuple[float, float] = TIMEOUT_S
     limiter: RateLimiter | None = None
     read_rows: ReadRows = json.loads
+    requests: int = 0
+    """How many were sent."""
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -167,6 +169,10 @@ class FlowiqClient:
         """Close the connections that are kept open, whichever thread they belong to."""
         self._transport.close()
 
+    def pace(self) -> str:
+        """How the account's limit stands, for a person."""
+        return self._limiter.pace()
+
     def _get(
         self, tried: str, params: Params, meter: Meter, read: Callable[[Answer, bytes], _T]
     ) -> _T:
@@ -199,6 +205,7 @@ class FlowiqClient:
     def _ask(self, tried: str, params: Params, meter: Meter) -> Reply:
         number = self._limiter.acquire(self.sleep)
         meter.requests += 1
+        self.requests += 1
         reply = Reply()
         try:
             reply = self._transport.get(tried, params)

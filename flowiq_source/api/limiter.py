@@ -96,6 +96,17 @@ class RateLimiter:
             if asked_s and not (quota.left and status == 200):
                 self._hold(asked_s, now)
 
+    def pace(self) -> str:
+        """How many requests may be sent in a minute, what is left, and when the next one may go."""
+        with self._lock:
+            now = self._clock()
+            per_minute, left = self._allowance.headroom()
+            wait_s = max(self._held_until - now, 0.0)
+        if wait_s >= 1:
+            return f"the API's limit: next request in {wait_s:.0f} s"
+        known = "" if left is None else f"{left:.0f} left now, "
+        return f"{known}{per_minute:.0f} requests a minute"
+
     def share_with(self, user: Account) -> None:
         """Keep to the bounds of these settings too, as long as somebody holds them."""
         with self._lock:

@@ -24,6 +24,7 @@ from dlt.extract.items_transform import LimitItem
 from flowiq_source.api.client import FlowiqClient
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.loading import tables
+from flowiq_source.loading.counters import Counters
 from flowiq_source.loading.destination import Committed, mend_tables, sql_of
 from flowiq_source.loading.incremental import backfill_start
 from flowiq_source.loading.known import held_against, known_of
@@ -202,6 +203,11 @@ class Feed:
                 yield extract.since_first_seen("rejected_rows", rows)
         yield dlt.mark.materialize_table_schema()
 
+    def check(self) -> None:
+        """Called whenever the run waits, in the thread that wants its rows."""
+        if self._extract is not None:
+            self._extract.check()
+
     def end(self) -> None:
         """Give up what is being read, and read without bounds from now on."""
         self.bounds = NO_BOUNDS
@@ -243,6 +249,21 @@ class _Extract:
         # The first is not among them if it was renamed.
         names = {*source.selected_resources, first} & {*OF_CONTACTS, *OF_CONVERSATIONS, OF_BOTH}
         self.share = Share(self._events(names), names, lambda: self.run.is_listed, self.run.close)
+        self._counters = (
+            Counters(feed.run, feed.run.api, feed.settings, dlt.current.pipeline().collector)
+            if self._is_loaded
+            else None
+        )
+
+    def check(self) -> None:
+        """Tell how far the run is, whenever it waits.
+
+        Raises:
+            KeyboardInterrupt: a signal has come.
+        """
+        signals.raise_if_signalled()
+        if self._counters:
+            self._counters.tell()
 
     def has(self, name: str, load_id: str | None, source: DltSource) -> bool:
         """Whether this is the extract that the resource belongs to, and waits for it."""
@@ -322,7 +343,7 @@ class _Extract:
             map_page=lambda rows, origin: map_page(rows, origin, extras, columnar=columnar),
             now=feed.now,
             stop=stop,
-            check=signals.raise_if_signalled,
+            check=feed.check,
             backfill_from=backfill_start(messages) if messages else None,
         )
 
@@ -356,6 +377,7 @@ class _Extract:
             for _, mapped in _mapped(event):
                 self.run.counts["replaced"] += mapped.replaced
                 self.run.counts["overflowed"] += mapped.overflowed
+            self.check()
             yield event
 
     def _read(self, names: Collection[str]) -> Iterator[Event]:

@@ -55,6 +55,13 @@ def forget_working_folder(pipeline: dlt.Pipeline) -> None:
     pipeline.dev_mode = dev_mode
 
 
+def forget_failure(pipeline: dlt.Pipeline) -> None:
+    """Forget what dlt keeps of a failed load, in the working folder and in its trace."""
+    with suppress(Exception):
+        forget_working_folder(pipeline)
+    pipeline._last_trace = None  # type: ignore[assignment] # noqa: SLF001
+
+
 def delete_at_once(folder: Path) -> None:
     """Delete a folder, so that another process sees all of it or nothing."""
     deleted = folder.with_name(f"{folder.name}.dropped")

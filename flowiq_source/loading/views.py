@@ -38,7 +38,7 @@ def create_current_messages(pipeline: dlt.Pipeline, schema_name: str, names: Tab
                 if pipeline.destination.destination_type.endswith("postgres"):
                     client.execute_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
                 client.execute_sql(f"CREATE OR REPLACE VIEW {view} AS {select}")
-            logger.info("the view %s is made", VIEW)
+            logger.debug("the view %s is made", VIEW)
         except DatabaseException as error:
             logger.warning(
                 "the view %s stays as it is, because the destination refuses a newer one (%s): the "

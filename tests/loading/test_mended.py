@@ -7,6 +7,7 @@ Backups, other warehouses, other machines, tables that are gone: with `sync`, an
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
 from datetime import timedelta
 from pathlib import Path
@@ -14,9 +15,9 @@ from pathlib import Path
 import dlt
 import pytest
 from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
-from dlt.pipeline.exceptions import PipelineStepFailed
 
-from flowiq_source import sync
+from flowiq_source import DestinationError, sync
+from flowiq_source.loading import patience
 from flowiq_source.sandbox import Contact, Sandbox
 from tests.support.history import DAY, answer_with, expected, loaded, message_requests, write
 from tests.support.warehouse import Warehouse
@@ -259,28 +260,44 @@ def test_the_same_misfits_are_kept_once(
 
 
 @pytest.fixture
-def held(warehouse: Warehouse, sandbox: Sandbox, history: list[Contact]) -> Iterator[Warehouse]:
-    """A warehouse whose file another process has open to write."""
-    warehouse.sync(sandbox)
+def holder(warehouse: Warehouse, history: list[Contact]) -> Iterator["subprocess.Popen[bytes]"]:
+    """Another process that has the warehouse's file open to write."""
     hold = "import duckdb, sys; c = duckdb.connect(sys.argv[1]); print(1, flush=True); input()"
     with subprocess.Popen(
         [sys.executable, "-c", hold, str(warehouse.file)],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
-    ) as holder:
-        assert holder.stdout
-        holder.stdout.readline()
-        yield warehouse
-        holder.kill()
+    ) as process:
+        assert process.stdout
+        process.stdout.readline()
+        yield process
+        process.kill()
 
 
 def test_a_file_that_another_process_holds_is_found_before_a_request(
-    held: Warehouse, sandbox: Sandbox
+    warehouse: Warehouse,
+    sandbox: Sandbox,
+    holder: "subprocess.Popen[bytes]",
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Nothing is asked of the API for a load that cannot be."""
-    with pytest.raises(PipelineStepFailed, match="lock"):
-        held.sync(sandbox)
+    """Nothing is asked of the API for a load that cannot be; file and process are named."""
+    monkeypatch.setattr(patience, "HELD_PATIENCE_S", 0.5)
+    said = rf"{warehouse.file} is open in .* \(process {holder.pid}\)"
+    with pytest.raises(DestinationError, match=said):
+        warehouse.sync(sandbox)
     assert sandbox.requests == []
+
+
+def test_a_file_that_is_held_for_a_moment_is_waited_for(
+    warehouse: Warehouse,
+    sandbox: Sandbox,
+    holder: "subprocess.Popen[bytes]",
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """And the log says what for."""
+    threading.Timer(1.5, holder.kill).start()
+    assert warehouse.sync(sandbox).complete
+    assert "another program has the DuckDB file open" in caplog.text
 
 
 def test_a_destination_that_cannot_be_written_to_is_found_before_a_request(
@@ -313,6 +330,6 @@ def test_a_server_that_is_away_is_found_before_a_request(
         destination=dlt.destinations.postgres("postgresql://flowiq:unused@127.0.0.1:9/none"),
         dataset_name="flowiq",
     )
-    with pytest.raises(PipelineStepFailed, match="connection"):
+    with pytest.raises(DestinationError, match="the server is away"):
         sync(pipeline, warehouse.source(sandbox))
     assert sandbox.requests == []

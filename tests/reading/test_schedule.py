@@ -269,8 +269,8 @@ def test_a_conversation_that_is_missing_is_no_new_one(
 def test_the_command_line_plans(run: Run, sandbox: Sandbox, alice: Contact) -> None:
     """And writes nothing."""
     write(sandbox, alice, 120)
-    done = run("--plan")
+    done = run("plan")
     assert (done.returncode, done.stderr) == (0, "")
     assert "a run           2 requests, 0.0 minutes at 100 a minute" in done.stdout
     assert len(sandbox.requests) == 1
-    assert run("--plan", "--start-date", "2026-01-01").returncode == 2
+    assert run("plan", "--from", "2026-01-01").returncode == 2

@@ -1,4 +1,4 @@
-"""The pipeline script as a person runs it."""
+"""The command `flowiq` as a person runs it."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 from flowiq_source.sandbox import Sandbox
 
 ROOT = Path(__file__).parents[2]
-
+FLOWIQ = [sys.executable, "-m", "flowiq_source.cli"]
 
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -30,13 +30,12 @@ def environment(sandbox: Sandbox, tmp_path: Path) -> dict[str, str]:
 
 @pytest.fixture
 def run(environment: dict[str, str], tmp_path: Path) -> Run:
-    """Run the pipeline script in an empty folder, configured for the sandbox."""
+    """Run a command in an empty folder, configured for the sandbox; `sync` if none is named."""
 
-    def run(
-        *arguments: str, script: str = "flowiq_pipeline.py", **settings: str
-    ) -> subprocess.CompletedProcess[str]:
+    def run(*arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+        words = arguments if arguments and arguments[0].isalpha() else ("sync", *arguments)
         return subprocess.run(
-            [sys.executable, ROOT / "pipelines" / script, *arguments],
+            [*FLOWIQ, *words],
             env={name: value for name, value in (environment | settings).items() if value},
             capture_output=True,
             text=True,

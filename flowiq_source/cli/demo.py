@@ -1,4 +1,4 @@
-"""The real pipeline against a sandbox: two syncs with a day between them, then three questions."""
+"""`flowiq demo`: two syncs of a sandbox with a day between them, then three questions."""
 
 import os
 import shutil
@@ -7,13 +7,13 @@ import sys
 from datetime import timedelta
 from pathlib import Path
 
+import click
 import duckdb
 
 from flowiq_source.sandbox import Sandbox
 
 HOME = Path(".demo")
 DATABASE = HOME / "flowiq_demo.duckdb"
-PIPELINE = Path(__file__).with_name("flowiq_pipeline.py")
 
 QUESTIONS = {
     "Who writes the most?": """
@@ -39,50 +39,50 @@ QUESTIONS = {
 }
 
 
-def main() -> None:
-    """Run the demo."""
+def demonstrate() -> None:
+    """Run the demo in a folder of its own, made anew, and print what happens."""
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir()
     with Sandbox() as sandbox:
-        print(f"A FlowIQ sandbox listens on {sandbox.url}; its people and texts are invented.\n")
+        click.echo(
+            f"A FlowIQ sandbox listens on {sandbox.url}; its people and texts are invented.\n"
+        )
         _sync("First sync", sandbox)
         sandbox.world.advance(timedelta(days=1))
         _sync("A day later, the second sync", sandbox)
     for question, query in QUESTIONS.items():
         _ask(question, query)
-    print(f"""The warehouse is {DATABASE}. With your own FlowIQ account:
+    click.echo(f"""The warehouse is {DATABASE}. With your own FlowIQ account:
 
-  cp .dlt/secrets.toml.example .dlt/secrets.toml     # and put your token into it
+  mkdir -p .dlt && printf '[sources.flowiq]\\nbearer_token = "fiq_..."\\n' > .dlt/secrets.toml
   export SOURCES__FLOWIQ__TENANT_ID=your-organisation
-  make run                                           # into flowiq_pipeline.duckdb""")
+  flowiq check && flowiq sync                        # into flowiq_pipeline.duckdb""")
 
 
 def _sync(title: str, sandbox: Sandbox) -> None:
-    print(f"--- {title}", flush=True)
+    click.echo(f"--- {title}")
     settings = {
         "SOURCES__FLOWIQ__BASE_URL": sandbox.url,
         "SOURCES__FLOWIQ__BEARER_TOKEN": sandbox.token,
         "SOURCES__FLOWIQ__TENANT_ID": sandbox.tenant,
         "DESTINATION_TYPE": "duckdb",
-        "DESTINATION__DUCKDB__CREDENTIALS": str(DATABASE),
+        "DESTINATION__DUCKDB__CREDENTIALS": DATABASE.name,
         "DATASET_NAME": "flowiq",
         "DLT_DATA_DIR": str(HOME.resolve()),
         "RUNTIME__DLTHUB_TELEMETRY": "false",
+        "RUNTIME__LOG_LEVEL": "WARNING",
     }
     inherited = {name: v for name, v in os.environ.items() if not name.startswith("SOURCES__")}
-    subprocess.run([sys.executable, PIPELINE], env=inherited | settings, check=True)  # noqa: S603
-    print()
+    command = [sys.executable, "-m", "flowiq_source.cli", "sync", "--project", str(HOME)]
+    subprocess.run(command, env=inherited | settings, check=True)  # noqa: S603
+    click.echo()
 
 
 def _ask(question: str, query: str) -> None:
-    print(f"--- {question}\n{_dedent(query)}")
+    click.echo(f"--- {question}\n{_dedent(query)}")
     with duckdb.connect(str(DATABASE), read_only=True) as connection:
-        print(connection.sql(query))
+        click.echo(str(connection.sql(query)))
 
 
 def _dedent(query: str) -> str:
     return query.replace("\n        ", "\n").strip()
-
-
-if __name__ == "__main__":
-    main()

@@ -1,0 +1,1 @@
+"""The command `flowiq`: what a person starts, sees and reads."""

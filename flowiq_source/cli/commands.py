@@ -1,0 +1,249 @@
+"""The console script `flowiq`; each command prints one result and ends with its exit status.
+
+Standard output is the result, standard error is talk. Exit status: 0 all is well; 1 something
+failed or differs, run again; 2 a setting, the credentials or the command line are wrong; 130 it
+was interrupted.
+"""
+
+import functools
+import gc
+import json
+import os
+import sys
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import click
+import dlt
+from dlt.common.runtime import signals
+
+import flowiq_source
+from flowiq_source.cli import failures, project
+from flowiq_source.cli.checks import check_all
+from flowiq_source.cli.demo import demonstrate
+from flowiq_source.cli.progress import DISPLAYS, Progress
+from flowiq_source.sandbox.command import sandbox
+from flowiq_source.source import FlowiqSource
+from flowiq_source.source import flowiq_source as make_source
+
+
+class Result(Protocol):
+    """What a command prints."""
+
+    @property
+    def exit_status(self) -> int:
+        """0, or 1 where something needs attention."""
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+
+
+@dataclass
+class Session:
+    """What every command is given."""
+
+    progress: Progress
+
+    def pipeline(self) -> dlt.Pipeline:
+        """The configured pipeline, which shows its progress."""
+        return project.open_pipeline(self.progress)
+
+    def source(self, **settings: Any) -> FlowiqSource:
+        """The configured source, with those settings that the command line has."""
+        given = {name: value for name, value in settings.items() if value not in (None, (), False)}
+        if numbers := given.get("phone_numbers"):
+            given["phone_numbers"] = list(numbers)
+        return make_source(**{"backend": "pyarrow"} | given)
+
+
+_COMMON = [
+    click.option(
+        "--project",
+        "folder",
+        type=click.Path(path_type=Path, file_okay=False),
+        metavar="DIR",
+        help="Work in this folder, whose .dlt has the settings. [default: the nearest with one]",
+    ),
+    click.option("--json", "as_json", is_flag=True, help="Print the result as one JSON object."),
+    click.option(
+        "--progress",
+        "display",
+        type=click.Choice(DISPLAYS),
+        default="auto",
+        show_default=True,
+        help="How to show what is going on, on standard error.",
+    ),
+    click.option(
+        "-q", "--quiet", is_flag=True, help="Show no progress; warnings and errors alone."
+    ),
+    click.option("--debug", is_flag=True, help="Print the traceback of a failure."),
+]
+
+
+@click.group(
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+    epilog="`flowiq COMMAND --help` has examples. Shell completion: "
+    'eval "$(_FLOWIQ_COMPLETE=bash_source flowiq)", or zsh_source, fish_source.',
+)
+@click.version_option(flowiq_source.__version__, prog_name="flowiq")
+def flowiq() -> None:
+    """WhatsApp contacts and messages from FlowIQ into DuckDB or any warehouse."""
+
+
+def command(*examples: str) -> Callable[[Callable[..., Result | None]], click.Command]:
+    """A command with everybody's options, whose result is printed and whose error is one line."""
+
+    def decorate(function: Callable[..., Result | None]) -> click.Command:
+        @functools.wraps(function)
+        def run(
+            *,
+            folder: Path | None,
+            as_json: bool,
+            display: str,
+            quiet: bool,
+            debug: bool,
+            **options: Any,
+        ) -> None:
+            progress = Progress("none" if quiet else display)
+            try:
+                with progress.showing():
+                    project.enter(folder)
+                    result = function(Session(progress), **options)
+            except click.ClickException:
+                raise
+            except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence
+                _fail(error, progress, as_json=as_json, debug=debug)
+            if result is not None:
+                click.echo(_json(result.as_dict()) if as_json else str(result))
+                sys.exit(result.exit_status)
+
+        name = function.__name__.removesuffix("_").replace("_", "-")
+        text = "\b\nExamples:" + "".join(f"\n  {line}" for line in examples)
+        made: click.Command = flowiq.command(name, epilog=text)(run)
+        for option in _COMMON:
+            option(made)
+        return made
+
+    return decorate
+
+
+def _json(value: dict[str, Any]) -> str:
+    return json.dumps(value, default=str, ensure_ascii=False)
+
+
+def _fail(error: BaseException, progress: Progress, *, as_json: bool, debug: bool) -> None:
+    status, text = failures.diagnosis(error)
+    if status == failures.INTERRUPTED:
+        text = f"interrupted: {progress.kept}; the same command goes on from there"
+    if debug:
+        click.echo(failures.trace(error), err=True, nl=False)
+    click.echo(f"flowiq: {text}", err=True)
+    if as_json:
+        click.echo(_json({"error": text, "exit_status": status}))
+    if status == failures.INTERRUPTED:
+        # Python would wait for threads whose work nobody wants any more.
+        sys.stdout.flush()
+        os._exit(status)
+    sys.exit(status)
+
+
+_MOMENT = "an ISO 8601 time such as 2026-01-31 or 2026-01-31T12:00:00Z, UTC"
+_phone = click.option(
+    "--phone",
+    "phone_numbers",
+    multiple=True,
+    metavar="NUMBER",
+    help="Only this contact; repeat it.",
+)
+_full = click.option(
+    "--full-refresh", is_flag=True, help="Read every conversation to its beginning."
+)
+
+
+@command(
+    "flowiq sync",
+    "flowiq sync --full-refresh",
+    "flowiq sync --max-requests 500 --json | jq .requests",
+    "flowiq sync --project ~/etl --quiet",
+)
+@_full
+@_phone
+@click.option("--max-requests", type=click.IntRange(1), help="What the run may spend.")
+@click.option("--max-minutes", type=click.FloatRange(0, min_open=True), help="When to stop.")
+@click.option("--delete-gone", is_flag=True, help="Delete what the API no longer has.")
+@click.option(
+    "--force",
+    is_flag=True,
+    help="Believe it when over a tenth of the conversations vanish at once.",
+)
+def sync(session: Session, **settings: Any) -> Result:
+    """Load everything that is new."""
+    return _run(session, settings)
+
+
+@command("flowiq backfill --from 2025-01-01 --to 2025-02-01")
+@_phone
+@click.option("--from", "start_date", required=True, metavar="TIME", help=f"From {_MOMENT}.")
+@click.option("--to", "end_date", metavar="TIME", help="Before this time. [default: now]")
+def backfill(session: Session, **settings: Any) -> Result:
+    """Load the messages of a range, read before or not."""
+    return _run(session, settings)
+
+
+def _run(session: Session, settings: dict[str, Any]) -> Result:
+    source = session.source(**settings)
+    with ExitStack() as stack:
+        stack.enter_context(signals.intercepted_signals())
+        # Or the garbage collector looks through all imported modules again and again.
+        gc.freeze()
+        stack.callback(gc.unfreeze)
+        return flowiq_source.sync(session.pipeline(), source)
+
+
+@command("flowiq plan", "flowiq plan --full-refresh --json")
+@_full
+@_phone
+def plan(session: Session, **settings: Any) -> Result:
+    """Say what a sync would cost, for one request."""
+    return flowiq_source.plan(session.pipeline(), session.source(**settings))
+
+
+@command("flowiq verify", "flowiq verify --from-last-sync")
+@click.option("--from-last-sync", is_flag=True, help="By what the last sync saw: no requests.")
+@click.option("--mark", is_flag=True, help="Have the next sync read again what differs.")
+def verify(session: Session, *, from_last_sync: bool, mark: bool) -> Result:
+    """Compare the warehouse with the API."""
+    return flowiq_source.verify(
+        session.pipeline(), session.source(), from_last_sync=from_last_sync, mark=mark
+    )
+
+
+@command("flowiq status", "flowiq status --json | jq .tables.messages")
+def status(session: Session) -> Result:
+    """Say what the warehouse holds, without a request."""
+    # No request is sent, so a machine that has no token can ask.
+    token = dlt.secrets.get("sources.flowiq.bearer_token", str) or "none"
+    return flowiq_source.status(session.pipeline(), session.source(bearer_token=token))
+
+
+@command("flowiq check", "flowiq check --project ~/etl --json")
+def check(session: Session) -> Result:
+    """Try settings, API and destination, for two requests."""
+    return check_all(session.pipeline, session.source)
+
+
+@command("flowiq demo")
+def demo(session: Session) -> None:  # noqa: ARG001 - every command has one
+    """Load a sandbox twice into .demo and ask it three questions; needs no account."""
+    demonstrate()
+
+
+flowiq.add_command(sandbox)
+
+
+def main() -> None:
+    """Run the command line."""
+    flowiq(prog_name="flowiq")

@@ -1,0 +1,204 @@
+"""What a running command shows: dlt's collector, on a terminal, as lines or as JSON events."""
+
+import json
+import logging
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from dlt.common import logger as dlt_logger
+from dlt.common.runtime.collector_base import Collector
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+DISPLAYS = ("auto", "live", "lines", "json", "none")
+"""`auto` is `live` on a terminal, and `lines` elsewhere."""
+
+EVERY_S = 30.0
+"""How often a line is printed where there is no terminal."""
+
+EVENTS_S = 1.0
+"""How often a JSON event is printed at most."""
+
+_DOING = {"Extract": "reading", "Normalize": "preparing", "Load": "loading"}
+
+
+class Progress(Collector):
+    """Counts what the steps of a pipeline tell; `showing` shows it.
+
+    The counters of a step begin anew with each load package, as dlt has it; `Conversations` and
+    `Requests` are told for the whole run.
+    """
+
+    def __init__(self, display: str = "auto") -> None:
+        self.console = Console(stderr=True, highlight=False)
+        live = self.console.is_terminal and not self.console.is_dumb_terminal
+        self.display = ("live" if live else "lines") if display == "auto" else display
+        self.doing = "starting"
+        self.packages = 0
+        self._counts: Counter[str] = Counter()
+        self._totals: dict[str, int | None] = {}
+        self._messages: dict[str, str] = {}
+        self._read = self._committed = 0
+        self._told_at = 0.0
+
+    def __deepcopy__(self, memo: Any) -> "Progress":
+        """Itself: dlt copies a pipeline's collector when it drops the working folder."""
+        return self
+
+    def update(  # noqa: PLR0913, PLR0917 - dlt's interface
+        self,
+        name: str,
+        inc: int = 1,
+        total: int | None = None,
+        inc_total: int | None = None,
+        message: str | None = None,
+        label: str | None = None,
+    ) -> None:
+        """Take over what a step tells."""
+        key = f"{name} {label}" if label else name
+        self._counts[key] += inc
+        if total is not None:
+            self._totals[key] = total
+        elif inc_total:
+            self._totals[key] = (self._totals.get(key) or 0) + inc_total
+        if message is not None:
+            self._messages[name] = message
+        if self.display == "json" and time.monotonic() - self._told_at >= EVENTS_S:
+            self._told_at = time.monotonic()
+            self._tell("progress", self._state())
+
+    def _start(self, step: str) -> None:
+        self.doing = _DOING.get(step.partition(" ")[0], step)
+        self._counts.clear()
+        self._totals.clear()
+        self._messages.clear()
+        if self.display == "json":
+            self._tell("start", {"step": self.doing})
+
+    def _stop(self) -> None:
+        self._read += self._counts["messages"] if self.doing == "reading" else 0
+
+    def on_end_trace_step(self, trace: Any, step: Any, *more: Any) -> None:  # noqa: ARG002 - dlt's
+        """Count a load package that was committed."""
+        if step.step == "load" and step.step_exception is None:
+            self.packages += 1
+            self._committed = self._read
+
+    @property
+    def kept(self) -> str:
+        """What is committed, for the one who has interrupted the run."""
+        if not self.packages:
+            return "nothing was committed yet"
+        return f"{_count(self.packages, 'package')} with {self._committed:,} messages stay"
+
+    @contextmanager
+    def showing(self) -> Iterator[None]:
+        """Show what happens, and what the package logs, until the end of the block."""
+        logger, handler = logging.getLogger("flowiq_source"), _Handler(self)
+        before = logger.level, logger.propagate
+        logger.addHandler(handler)
+        logger.setLevel(logging.WARNING if self.display == "none" else logging.INFO)
+        logger.propagate = False
+        over = threading.Event()
+        try:
+            if self.display == "live":
+                with Live(get_renderable=self._drawn, console=self.console, transient=True):
+                    yield
+                return
+            if self.display == "lines":
+                # In a thread, because dlt is silent while it loads.
+                threading.Thread(target=self._print_lines, args=(over,), daemon=True).start()
+            yield
+        finally:
+            over.set()
+            logger.removeHandler(handler)
+            logger.setLevel(before[0])
+            logger.propagate = before[1]
+
+    def say(self, level: int, text: str) -> None:
+        """Show a line of the log."""
+        if self.display == "json":
+            self._tell("log", {"level": logging.getLevelName(level).lower(), "message": text})
+        else:
+            self.console.print(Text(text), soft_wrap=True)
+
+    def _state(self) -> dict[str, Any]:
+        state: dict[str, Any] = {"step": self.doing, "packages": self.packages}
+        for name, count in list(self._counts.items()):
+            total = self._totals.get(name)
+            state[name.lower().replace(" ", "_")] = {"done": count, "total": total}
+        if message := self._messages.get("Requests"):
+            state["note"] = message
+        return state
+
+    def _tell(self, event: str, more: dict[str, Any]) -> None:
+        line = json.dumps({"event": event, "at": time.time(), **more}, ensure_ascii=False)
+        self.console.file.write(line + "\n")
+        self.console.file.flush()
+
+    def _print_lines(self, over: threading.Event) -> None:
+        while not over.wait(EVERY_S):
+            self.say(logging.INFO, f"flowiq: {self.line()}")
+
+    def line(self) -> str:
+        """All of it in one line."""
+        parts = [_of(self._counts[name], self._totals.get(name), name) for name in self._shown()]
+        notes = list(self._messages.values())
+        done = [f"{_count(self.packages, 'package')} committed"] if self.packages else []
+        return f"{self.doing}: " + ", ".join([*parts, *notes, *done] or ["…"])
+
+    def _shown(self) -> list[str]:
+        """The counters that a person wants to see, in their order."""
+        wanted = ["Conversations", "messages", "Requests"]
+        if self.doing != "reading":
+            wanted = ["Files", "Items", "Jobs"]
+        return [name for name in wanted if name in self._counts]
+
+    def _drawn(self) -> RenderableType:
+        """The lines of the terminal; a narrow one cuts them."""
+        grid = Table.grid(padding=(0, 1))
+        grid.add_column(no_wrap=True)
+        grid.add_column(no_wrap=True, ratio=1)
+        for name in self._shown():
+            count, total = self._counts[name], self._totals.get(name)
+            bar = ProgressBar(total, min(count, total), width=20) if total else Text("")
+            grid.add_row(bar, Text(_of(count, total, name), overflow="ellipsis"))
+        head = f"flowiq is {self.doing}"
+        if self.packages:
+            head += f"; {_count(self.packages, 'package')} committed"
+        notes = [Text(note, overflow="ellipsis", no_wrap=True) for note in self._messages.values()]
+        return Group(Text(head, overflow="ellipsis", no_wrap=True), grid, *notes)
+
+
+def _of(count: int, total: int | None, name: str) -> str:
+    of = f" of {total:,}" if total else ""
+    return f"{count:,}{of} {name.lower()}"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}{'' if number == 1 else 's'}"
+
+
+class _Handler(logging.Handler):
+    """Shows what the package logs; as JSON, where dlt's `log_format` says so."""
+
+    def __init__(self, progress: Progress) -> None:
+        super().__init__()
+        self._progress = progress
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._progress.say(record.levelno, self._formatted(record))
+
+    def _formatted(self, record: logging.LogRecord) -> str:
+        of_dlt = dlt_logger.LOGGER.handlers if dlt_logger.LOGGER else []
+        formats = [one.formatter for one in of_dlt if "Json" in type(one.formatter).__name__]
+        if formats and formats[0] and self._progress.display != "json":
+            return formats[0].format(record)
+        return record.getMessage()

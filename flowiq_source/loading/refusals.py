@@ -1,0 +1,151 @@
+"""What a destination says when it refuses: in one line, with what to do, and without a row's text.
+
+A driver's message may quote the row that it could not take, or the SQL that held it. So only what
+is known to be a name is kept of it, and dlt's own log of the error is cut down to that.
+"""
+
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from dlt.common.destination.exceptions import DestinationException
+from dlt.common.exceptions import MissingDependencyException
+from dlt.destinations.exceptions import DatabaseException
+from dlt.load.exceptions import LoadClientJobException
+from dlt.pipeline.exceptions import PipelineStepFailed
+
+from flowiq_source.errors import DestinationError
+
+_HELD = re.compile(
+    r'lock on file "(?P<file>[^"]+)": Conflicting lock is held in (?P<program>.*?) '
+    r"\(PID (?P<pid>\d+)"
+)
+
+_REMEDIES = [
+    (r"different configuration than existing", "this process has the file open in another way"),
+    (
+        r"database file with version number|newer version of DuckDB|storage version",
+        "the file was written by another version of DuckDB: pip install -U duckdb",
+    ),
+    (r"not a valid DuckDB database", "the file is no DuckDB database: name another one"),
+    (
+        r"[Ee]xtension .*(?:not found|not be loaded|INSTALL)|[Dd]ownload extension",
+        "DuckDB's extension is missing: run INSTALL for it in DuckDB on a machine with a network",
+    ),
+    (r"No space left|[Dd]isk full|disk is full", "the disk is full: make room and run again"),
+    (r"Permission denied|[Rr]ead-only", "this user may not write there: change its rights"),
+    (
+        r"Cannot open file|No such file or directory|does not exist: .*directory",
+        "the file's folder is not there: make it, or name another one",
+    ),
+    (
+        r"no password supplied|fe_sendauth",
+        "the password is missing: put it into DESTINATION__<TYPE>__CREDENTIALS or secrets.toml",
+    ),
+    (r"authentication failed|[Ll]ogin failed|Access denied", "user or password is wrong"),
+    (r"could not translate host|Name or service not known", "no host has that name"),
+    (
+        r"[Cc]onnection (?:refused|timed out|reset)|could not connect|timeout expired"  # noqa: ISC004
+        r"|server closed the connection|terminating connection",
+        "the server is away or does not listen there: start it, or check host and port",
+    ),
+    (r'database "[^"]+" does not exist', "create the database, or name another one"),
+    (r'role "[^"]+" does not exist', "the server has no such user"),
+    (r"permission denied", "grant the user the right to create and write there"),
+    (r"lock timeout|deadlock|could not obtain lock", "another program was at it: run again"),
+    (r"reserved|syntax error at or near|[Pp]arser [Ee]rror", "a name may be reserved there"),
+]
+_REMEDY = "see what the destination's own log says, and run again"
+
+# What a driver calls an error that is about a value; its text may quote the row.
+_OF_A_ROW = re.compile(
+    "Integrity|Data(?:base)?Error$|Constraint|Conversion|OutOfRange|InvalidInput|Violation|Truncation"
+    "|Invalid(?:Text|Datetime|Byte|Json|Numeric)|NumericValue|NotNull|Unique|CharacterNot|Untranslat"
+)
+_NAMED = "file|database|role|user|schema|table|relation|column|extension|type|host|function|view"
+_QUOTED = re.compile(
+    rf"(?P<kind>\b(?:{_NAMED}) )?(?P<quoted>\"[^\"]*\"|'[^']*'|`[^`]*`)", re.IGNORECASE
+)
+_VALUES = re.compile(r"\s*(?:DETAIL|LINE \d|VALUES|Input:|Failing row|Key \().*", re.DOTALL)
+_NUMBER = re.compile(r"\+?\d[\d ()./-]{5,}\d")
+_LONGEST = 200
+
+
+def destination_error(error: BaseException, destination: str) -> DestinationError | None:
+    """What to raise of an error that the destination has raised; None of any other."""
+    causes = list(_causes(error))
+    if missing := next((c for c in causes if isinstance(c, MissingDependencyException)), None):
+        return DestinationError(" ".join(str(missing).split()), exit_status=2)
+    of_destination = (DestinationException, LoadClientJobException)
+    in_step = isinstance(error, PipelineStepFailed) and error.step in {"load", "sync"}
+    if not in_step and not any(isinstance(cause, of_destination) for cause in causes):
+        return None
+    return DestinationError(f"{destination}: {_said(_innermost(causes))}")
+
+
+def _causes(error: BaseException | None) -> Iterator[BaseException]:
+    seen: list[BaseException] = []
+    while error is not None and error not in seen:
+        seen.append(error)
+        yield error
+        error = (
+            getattr(error, "client_exception", None)
+            or getattr(error, "inner_exc", None)
+            or getattr(error, "dbapi_exception", None)
+            or error.__cause__
+            or error.__context__
+        )
+
+
+def _innermost(causes: list[BaseException]) -> BaseException:
+    """The driver's own error, where there is one."""
+    return next((c for c in reversed(causes) if not isinstance(c, DatabaseException)), causes[-1])
+
+
+def _said(error: BaseException) -> str:
+    kind, text = type(error).__name__, str(error)
+    if held := _HELD.search(text):
+        return (
+            f"the file {held['file']} is open in {held['program']} (process {held['pid']}): "
+            "close it there and run again"
+        )
+    remedy = next((remedy for pattern, remedy in _REMEDIES if re.search(pattern, text)), None)
+    if remedy is None and (_OF_A_ROW.search(kind) or not text.strip()):
+        return f"it refuses a row ({kind}); {_REMEDY}"
+    return f"{kind}: {cleaned(text)}: {remedy or _REMEDY}"
+
+
+def cleaned(text: str) -> str:
+    """The first line of a driver's message, with names and without values."""
+    line = _VALUES.sub("", text.strip().split("\n", 1)[0])
+    line = _QUOTED.sub(lambda m: m[0] if m["kind"] or _is_file(m["quoted"]) else "…", line)
+    return _NUMBER.sub("…", line)[:_LONGEST].strip().rstrip(":.")
+
+
+def _is_file(quoted: str) -> bool:
+    return quoted[1:].startswith(("/", "~", "\\")) and " " not in quoted
+
+
+def is_held(error: BaseException | None) -> bool:
+    """Whether another process has the DuckDB file open."""
+    return any(_HELD.search(str(cause)) for cause in _causes(error))
+
+
+def _cut(record: logging.LogRecord) -> bool:
+    """Keep of what dlt logs of a failed job which job it was."""
+    if record.levelno >= logging.WARNING and (record.exc_info or "\n" in record.getMessage()):
+        record.msg = cleaned(record.getMessage().partition(" with message")[0])
+        record.args, record.exc_info, record.exc_text = (), None, None
+    return True
+
+
+@contextmanager
+def row_texts_unsaid() -> Iterator[None]:
+    """Keep what a destination quotes of a row out of dlt's log."""
+    logger = logging.getLogger("dlt")
+    logger.addFilter(_cut)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_cut)

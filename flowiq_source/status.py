@@ -1,0 +1,122 @@
+"""What the warehouse holds and how it stands; the destination alone is asked."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import dlt
+from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.job_client_impl import SqlJobClientBase
+
+from flowiq_source.committed import reading
+from flowiq_source.errors import ConfigurationError
+from flowiq_source.loading.destination import Client, Rows
+from flowiq_source.loading.tables import TableNames
+from flowiq_source.source import FlowiqSource
+
+
+@dataclass(frozen=True)
+class Status:
+    """One tenant's part of the warehouse; times UTC."""
+
+    tables: dict[str, int]
+    """Rows of each table; child tables with those of all tenants."""
+    newest_message_at: Any = None
+    last_sync_at: Any = None
+    """When a conversation was last asked for."""
+    conversations: dict[str, int] | None = None
+    """How many are `complete`, `failed`, `missing`, `doubtful`."""
+    behind: int = 0
+    """Conversations whose contacts show a later message than was read."""
+    rejected: int = 0
+
+    @property
+    def exit_status(self) -> int:
+        """1 where a conversation has failed."""
+        return int(bool((self.conversations or {}).get("failed")))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        if not self.tables:
+            return "nothing was loaded yet: flowiq sync"
+        of = self.conversations or {}
+        kinds = ", ".join(f"{count:,} {kind}" for kind, count in of.items()) or "none"
+        lines = [
+            *(f"{table:<24}{rows:>12,}" for table, rows in self.tables.items()),
+            "",
+            f"newest message   {_time(self.newest_message_at)}",
+            f"last sync        {_time(self.last_sync_at)}",
+            f"conversations    {kinds}, {self.behind:,} behind",
+            f"rejected values  {self.rejected:,}" + (": see rejected_rows" * bool(self.rejected)),
+        ]
+        if of.get("failed"):
+            lines.append("failed           read again by the next sync; why: SELECT error FROM")
+            lines.append("                 conversations WHERE status = 'failed'")
+        return "\n".join(lines)
+
+
+def _time(value: Any) -> str:
+    return f"{value:%Y-%m-%d %H:%M:%S} UTC" if value else "never"
+
+
+def status(pipeline: dlt.Pipeline, source: FlowiqSource) -> Status:
+    """Rows, times and conditions of the source's tenant in the pipeline's dataset.
+
+    Raises:
+        ConfigurationError: the destination answers no SQL.
+    """
+    names, tenant = TableNames.of(source), source.feed.settings.tenant_key
+    with reading(pipeline, source) as client:
+        if not isinstance(client, SqlJobClientBase):
+            raise ConfigurationError("status asks by SQL, and this destination answers none")
+        return _status(_Asked(client.sql_client, tenant), names)
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """Questions about one tenant's rows; nothing where there is no such table."""
+
+    client: Client
+    tenant_id: str
+
+    def rows(self, sql: str, *values: Any) -> Rows:
+        try:
+            return [tuple(row) for row in self.client.execute_sql(sql, *values) or []]
+        except DatabaseUndefinedRelation:
+            return []
+
+    def name(self, table: str) -> str:
+        return self.client.make_qualified_table_name(table)
+
+    def of_tenant(self, what: str, table: str, more: str = "") -> Rows:
+        where = f"FROM {self.name(table)} t WHERE t.tenant_id = %s {more}"
+        return self.rows(f"SELECT {what} {where}", self.tenant_id)
+
+
+def _status(asked: _Asked, names: TableNames) -> Status:
+    own = [names.contacts, names.contact_identities, names.messages]
+    own += [names.conversations, names.rejected_rows]
+    counts = {table: asked.of_tenant("count(*)", table) for table in own}
+    for child in [*names.children, f"{names.contacts}__tags"]:
+        counts[child] = asked.rows(f"SELECT count(*) FROM {asked.name(child)}")  # noqa: S608
+    tables = {table: int(found[0][0]) for table, found in counts.items() if found}
+    [[newest]] = asked.of_tenant("max(t.timestamp)", names.messages) or [(None,)]
+    [[synced]] = asked.of_tenant("max(t.synced_at)", names.conversations) or [(None,)]
+    by_status = asked.of_tenant("t.status, count(*)", names.conversations, "GROUP BY t.status")
+    behind = asked.rows(
+        f"SELECT count(*) FROM {asked.name(names.contacts)} c "  # noqa: S608
+        f"LEFT JOIN {asked.name(names.conversations)} v "
+        "ON v.tenant_id = c.tenant_id AND v.contact_id = c.id WHERE c.tenant_id = %s "
+        "AND (v.contact_id IS NULL OR c.last_message_at > v.last_message_at)",
+        asked.tenant_id,
+    )
+    return Status(
+        tables,
+        newest,
+        synced,
+        {kind: int(count) for kind, count in sorted(by_status)},
+        int(behind[0][0]) if behind else 0,
+        tables.get(names.rejected_rows, 0),
+    )
