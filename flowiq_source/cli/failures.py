@@ -12,7 +12,7 @@ from dlt.common.exceptions import MissingDependencyException
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from flowiq_source.errors import FlowiqError
-from flowiq_source.loading.refusals import cleaned
+from flowiq_source.loading.refusals import cleaned, destination_error
 
 INTERRUPTED = 130
 """The exit status of a program that was ended by Ctrl-C."""
@@ -43,6 +43,8 @@ def diagnosis(error: BaseException) -> tuple[int, str]:  # noqa: PLR0911 - one a
                 return 2, " ".join(str(cause).split())
             case UnknownDestinationModule():
                 return 2, f"dlt knows no destination {cause.ref}: check destination_type"
+    if refused := destination_error(error, "the destination"):
+        return refused.exit_status, str(refused)
     # Another message might quote a row or a connection string: only its kind is said.
     step = f"the {error.step} step" if isinstance(error, PipelineStepFailed) else "the command"
     last = causes[-1]

@@ -77,11 +77,16 @@ def destination_error(error: BaseException, destination: str) -> DestinationErro
     causes = list(_causes(error))
     if missing := next((c for c in causes if isinstance(c, MissingDependencyException)), None):
         return DestinationError(" ".join(str(missing).split()), exit_status=2)
-    of_destination = (DestinationException, LoadClientJobException)
     in_step = isinstance(error, PipelineStepFailed) and error.step in {"load", "sync"}
-    if not in_step and not any(isinstance(cause, of_destination) for cause in causes):
+    if not in_step and not any(map(_is_of_destination, causes)):
         return None
     return DestinationError(f"{destination}: {_said(_innermost(causes))}")
+
+
+def _is_of_destination(error: BaseException) -> bool:
+    # PEP 249 calls the base of a driver's errors so; dlt passes some of them on as they are.
+    is_drivers = any(kind.__name__ == "Error" for kind in type(error).__mro__)
+    return is_drivers or isinstance(error, DestinationException | LoadClientJobException)
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,0 +1,356 @@
+"""The command `flowiq` as a person and as a program use it."""
+
+import json
+import os
+import re
+import stat
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pexpect
+import pyte
+import pytest
+
+from flowiq_source.cli.commands import flowiq
+from flowiq_source.sandbox import Contact, Reply, Sandbox
+from tests.support.history import message_requests, write
+from tests.support.script import FLOWIQ, Run
+
+COMMANDS = sorted(flowiq.commands)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_a_help_with_an_example(name: str, run: Run) -> None:
+    """That names the options that all have."""
+    done = run(name, "--help")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert f"flowiq {name}" in done.stdout.partition("Examples:")[2]
+    if name != "sandbox":
+        for option in ("--project", "--json", "--progress", "--quiet", "--debug"):
+            assert option in done.stdout
+
+
+def test_the_shell_completes(run: Run) -> None:
+    """Commands and options."""
+    done = run(
+        "sync",
+        _FLOWIQ_COMPLETE="bash_complete",
+        COMP_WORDS="flowiq s",
+        COMP_CWORD="1",
+    )
+    assert {"plain,sync", "plain,status", "plain,sandbox"} <= set(done.stdout.split())
+
+
+def test_a_misspelt_command_or_option_is_a_usage_error(run: Run) -> None:
+    """Exit status 2, and the nearest right one."""
+    assert "Did you mean '--full-refresh'" in run("sync", "--ful-refresh").stderr
+    assert run("snyc").returncode == 2
+
+
+RESULTS: dict[str, list[str]] = {
+    "check": ["check"],
+    "plan": ["plan"],
+    "sync": ["sync"],
+    "status": ["status"],
+    "verify": ["verify"],
+    "backfill": ["backfill", "--from", "2020-01-01"],
+}
+
+
+def test_json_is_one_object_on_standard_output(run: Run, sandbox: Sandbox, alice: Contact) -> None:
+    """And nothing else, on either."""
+    write(sandbox, alice, 3)
+    run()
+    for name, words in RESULTS.items():
+        done = run(*words, "--json")
+        assert (done.returncode, done.stderr) == (0, ""), name
+        assert isinstance(json.loads(done.stdout), dict)
+
+
+def test_an_error_is_json_too(run: Run) -> None:
+    """With the exit status, and the line for a person on standard error."""
+    done = run("sync", "--json", SOURCES__FLOWIQ__BEARER_TOKEN="fiq_wrong")
+    assert done.returncode == 2
+    error = json.loads(done.stdout)
+    assert error["exit_status"] == 2
+    assert "HTTP 401" in error["error"]
+    assert done.stderr == f"flowiq: {error['error']}\n"
+
+
+def test_progress_as_json_is_an_event_a_line(run: Run, sandbox: Sandbox, alice: Contact) -> None:
+    """Each with its time; the steps of every package among them."""
+    write(sandbox, alice, 3)
+    done = run("sync", "--progress", "json")
+    events = [json.loads(line) for line in done.stderr.splitlines()]
+    steps = [e["step"] for e in events if e["event"] == "start"]
+    assert [step for n, step in enumerate(steps) if step != steps[n - 1]] == [
+        *("reading", "preparing", "loading"),
+    ]
+    assert all(e["at"] > 1e9 for e in events)
+
+
+def test_status_needs_no_token_and_sends_nothing(
+    run: Run, sandbox: Sandbox, alice: Contact
+) -> None:
+    """The destination alone is asked; before anything was loaded too."""
+    assert "nothing was loaded yet" in run("status", SOURCES__FLOWIQ__BEARER_TOKEN="").stdout
+    write(sandbox, alice, 3)
+    run()
+    sandbox.requests.clear()
+    done = run("status", SOURCES__FLOWIQ__BEARER_TOKEN="")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert re.search(r"messages +3\n", done.stdout)
+    assert "1 complete, 0 behind" in done.stdout
+    assert sandbox.requests == []
+
+
+def test_status_says_what_has_failed(run: Run, sandbox: Sandbox, alice: Contact) -> None:
+    """And exits with 1, so that a scheduler can tell."""
+    write(sandbox, alice, 3)
+    sandbox.intercept = lambda params: Reply(400, b"{}") if "ascending" in params else None
+    assert run().returncode == 1
+    done = run("status")
+    assert done.returncode == 1
+    assert "1 failed" in done.stdout
+
+
+def test_check_tries_everything_for_two_requests(
+    run: Run, sandbox: Sandbox, alice: Contact, tmp_path: Path
+) -> None:
+    """Each line says what was found."""
+    write(sandbox, alice, 3)
+    done = run("check")
+    assert done.returncode == 0, done.stdout
+    assert len(sandbox.requests) == 2
+    lines = [line.split()[:2] for line in done.stdout.splitlines()]
+    assert all(verdict == "ok" for verdict, _ in lines)
+    for found in (
+        "bearer_token from SOURCES__FLOWIQ__BEARER_TOKEN",
+        "1 contacts",
+        "a page of 3 of 3",
+        "100 requests a minute",
+        "duckdb",
+        "merged by key",
+        "parquet",
+    ):
+        assert found in done.stdout
+    assert sandbox.token not in done.stdout
+
+
+FAULTS = {
+    "no token": ({"SOURCES__FLOWIQ__BEARER_TOKEN": ""}, "settings", "bearer_token is not set"),
+    "a wrong token": ({"SOURCES__FLOWIQ__BEARER_TOKEN": "fiq_no"}, "api", "HTTP 401"),
+    "nobody there": (
+        {"DESTINATION_TYPE": "postgres", "DESTINATION__POSTGRES__CREDENTIALS": "postgresql://u:p@127.0.0.1:9/d"},
+        "writable",
+        "the server is away",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", FAULTS)
+def test_check_says_what_is_wrong_and_goes_on(run: Run, case: str) -> None:
+    """The other lines are tried all the same."""
+    settings, name, says = FAULTS[case]
+    done = run("check", **settings)
+    assert done.returncode != 0
+    [line] = [line for line in done.stdout.splitlines() if line.startswith("fail")]
+    assert line.split()[1] == name
+    assert says in line
+    assert "destination" in done.stdout
+
+
+def test_the_project_is_found_from_below_and_by_its_option(
+    run: Run, environment: dict[str, str], sandbox: Sandbox, alice: Contact, tmp_path: Path
+) -> None:
+    """What it makes lies beside `.dlt`, for the owner alone."""
+    home = tmp_path / "etl"
+    (home / ".dlt").mkdir(parents=True)
+    (home / "deep" / "er").mkdir(parents=True)
+    secrets = home / ".dlt" / "secrets.toml"
+    secrets.write_text(f'[sources.flowiq]\nbearer_token = "{sandbox.token}"\n')
+    outside = {name: v for name, v in environment.items() if "TOKEN" not in name}
+    for at, words in ((home / "deep" / "er", []), (tmp_path, ["--project", "etl"])):
+        done = subprocess.run(
+            [*FLOWIQ, "sync", *words],
+            cwd=at,
+            env=outside,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert (done.returncode, done.stderr) == (0, "")
+    file = home / "flowiq_pipeline.duckdb"
+    assert stat.S_IMODE(file.stat().st_mode) == 0o600
+    secrets.chmod(0o644)
+    done = subprocess.run(
+        [*FLOWIQ, "check", "--project", str(home)],
+        env=outside,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"chmod 600 {Path('.dlt/secrets.toml')}" in done.stdout.replace("./", "")
+    assert run("sync", "--project", "nowhere").returncode == 2
+
+
+@pytest.fixture
+def slow(sandbox: Sandbox) -> Sandbox:
+    """An account of twelve that takes its time from the sixth conversation on."""
+    for n in range(12):
+        write(sandbox, sandbox.world.add_contact(f"2782000000{n}"), 2)
+    sandbox.intercept = lambda _: (
+        Reply(200, b"", delay_s=30) if message_requests(sandbox) > 6 else None
+    )
+    return sandbox
+
+
+class Terminal:
+    """A terminal that a command runs in."""
+
+    def __init__(self, environment: dict[str, str], folder: Path, *words: str, **size: int) -> None:
+        rows, columns = size.get("rows", 24), size.get("columns", 80)
+        self.screen = pyte.Screen(columns, rows)
+        self.stream = pyte.ByteStream(self.screen)
+        self.raw = b""
+        self.child = pexpect.spawn(
+            sys.executable,
+            ["-m", "flowiq_source.cli", *words],
+            env=environment | {"TERM": "xterm-256color"},
+            cwd=str(folder),
+            dimensions=(rows, columns),
+            timeout=60,
+        )
+
+    def wait_for(self, pattern: str) -> str:
+        """The screen, when it shows this."""
+        for _ in range(600):
+            shown = "\n".join(line.rstrip() for line in self.screen.display)
+            if re.search(pattern, shown):
+                return shown
+            self._read()
+        raise AssertionError(shown)
+
+    def end(self) -> int:
+        """The exit status; the screen has everything then."""
+        try:
+            while True:
+                self._read()
+        except pexpect.EOF:
+            self.child.wait()
+        return int(self.child.exitstatus if self.child.exitstatus is not None else -1)
+
+    def _read(self) -> None:
+        try:
+            piece = self.child.read_nonblocking(65536, timeout=0.1)
+        except pexpect.TIMEOUT:
+            return
+        self.raw += piece
+        self.stream.feed(piece)
+
+
+@pytest.mark.parametrize("columns", [80, 30])
+def test_a_terminal_shows_how_far_it_is(
+    slow: Sandbox, environment: dict[str, str], tmp_path: Path, columns: int
+) -> None:
+    """Conversations, messages, requests, the limit; no line is broken in a narrow window."""
+    settings = {"SOURCES__FLOWIQ__PACKAGE_CONVERSATIONS": "2", "COLUMNS": str(columns)}
+    terminal = Terminal(environment | settings, tmp_path, "sync", columns=columns)
+    shown = terminal.wait_for(r"of 12 conv")
+    assert "flowiq is reading" in shown
+    terminal.wait_for(r"\d requests|\d+ of \d+ req")
+    terminal.child.sendintr()
+    assert terminal.end() == 130
+    said = "".join(line.rstrip() for line in terminal.screen.display)
+    assert "interrupted" in said
+    assert "the same" in said
+
+
+def test_ctrl_c_says_what_is_kept_and_no_colour_is_used_where_none_is_wanted(
+    slow: Sandbox, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """By the convention of NO_COLOR."""
+    settings = {"SOURCES__FLOWIQ__PACKAGE_CONVERSATIONS": "2", "NO_COLOR": "1"}
+    terminal = Terminal(environment | settings, tmp_path, "sync")
+    terminal.wait_for(r"packages? committed")
+    terminal.child.sendintr()
+    assert terminal.end() == 130
+    assert re.search(rb"interrupted: \d packages? with \d+ messages stay", terminal.raw)
+    assert not re.search(rb"\x1b\[(3[0-7]|38|9[0-7])", terminal.raw)
+
+
+def test_the_result_stays_when_the_progress_has_gone(
+    sandbox: Sandbox, alice: Contact, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The screen ends with the summary alone."""
+    write(sandbox, alice, 3)
+    terminal = Terminal(environment, tmp_path, "sync")
+    assert terminal.end() == 0
+    shown = "\n".join(line.rstrip() for line in terminal.screen.display).strip()
+    assert shown.startswith("new             3 messages")
+    assert "flowiq is" not in shown
+
+
+def test_without_a_terminal_a_line_says_how_far_it_is(
+    slow: Sandbox, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """One in half a minute; here, in half a second."""
+    often = "import flowiq_source.cli.progress as p; p.EVERY_S = 0.5\n"
+    command = f"{often}from flowiq_source.cli.commands import flowiq; flowiq(['sync'])"
+    process = subprocess.Popen(
+        [sys.executable, "-c", command],
+        env=environment,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stderr
+        for line in process.stderr:
+            if " of 12 conversations" in line:
+                break
+        process.kill()
+    assert line.startswith("flowiq: reading: ")
+    assert "requests" in line
+
+
+def test_quiet_is_quiet(run: Run, sandbox: Sandbox, alice: Contact) -> None:
+    """But for the result."""
+    write(sandbox, alice, 3)
+    done = run("sync", "--quiet")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "new             3 messages" in done.stdout
+
+
+def test_logs_are_json_where_dlt_is_told_so(run: Run, sandbox: Sandbox, alice: Contact) -> None:
+    """The package's own among them."""
+    write(sandbox, alice, 3)
+    sandbox.intercept = lambda params: Reply(400, b"{}") if "ascending" in params else None
+    done = run("sync", RUNTIME__LOG_FORMAT="JSON")
+    lines: list[dict[str, Any]] = [json.loads(line) for line in done.stderr.splitlines()]
+    assert any("one conversation failed" in line["msg"] for line in lines)
+
+
+def test_the_dlt_command_line_has_it_too(environment: dict[str, str], tmp_path: Path) -> None:
+    """`dlt flowiq status` is `flowiq status`."""
+    dlt = Path(sys.executable).with_name("dlt")
+    done = subprocess.run(
+        [dlt, "flowiq", "status", "--json"],
+        env=environment | {"PYTHONPATH": os.environ.get("PYTHONPATH", "")},
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["tables"] == {}
+
+
+def test_a_file_that_the_command_made_opens(run: Run, sandbox: Sandbox, tmp_path: Path) -> None:
+    """By any program of the owner's."""
+    run()
+    with duckdb.connect(str(tmp_path / "flowiq_pipeline.duckdb"), read_only=True) as connection:
+        assert connection.sql("FROM flowiq.contacts").fetchall() == []
