@@ -72,12 +72,11 @@ class Pool(Generic[_T]):
     ) -> None:
         self._jobs, self._weigh, self._limit, self._check = iter(jobs), weigh, limit, check
         self._results: deque[_T] = deque()
-        self._weight = self._running = 0
-        self._lock = threading.RLock()
-        self._arrived, self._room = threading.Condition(self._lock), threading.Condition(self._lock)
-        self._closed = self._exhausted = False
+        self._weight = 0
+        self._running: int | None = None
+        self._is_over = False
         self._error: BaseException | None = None
-        self._started = False
+        self._changed = threading.Condition()
 
     def __iter__(self) -> Iterator[_T]:
         """What is there, and then what comes; may be gone on with later.
@@ -85,7 +84,11 @@ class Pool(Generic[_T]):
         Raises:
             BaseException: what a job has raised, or what `check` raises while this waits.
         """
-        self._start()
+        if self._running is None:
+            self._running = IN_FLIGHT
+            for _ in range(IN_FLIGHT):
+                # Daemons: the interpreter need not wait for an answer that nobody wants.
+                threading.Thread(target=self._work, name="flowiq", daemon=True).start()
         while self._wait():
             yield self._take()
         if self._error:
@@ -93,40 +96,26 @@ class Pool(Generic[_T]):
 
     def close(self) -> None:
         """Give up what is running: nobody wants it any more."""
-        with self._lock:
-            self._closed = True
-            self._wake()
-
-    def _start(self) -> None:
-        if not self._started:
-            self._started = True
-            self._running = IN_FLIGHT
-            for _ in range(IN_FLIGHT):
-                # Daemons: the interpreter need not wait for an answer that nobody wants.
-                threading.Thread(target=self._work, name="flowiq", daemon=True).start()
+        with self._changed:
+            self._is_over = True
+            self._changed.notify_all()
 
     def _wait(self) -> bool:
         """Whether there is another result, when that is known."""
         while True:
             self._check()
-            with self._lock:
+            with self._changed:
                 if self._results or not self._running:
                     return bool(self._results)
-                self._arrived.wait(_POLL_S)
+                self._changed.wait(_POLL_S)
 
     def _take(self) -> _T:
-        with self._lock:
-            had_room = self._has_room()
+        with self._changed:
             result = self._results.popleft()
             self._weight -= self._weigh(result)
-            # Only then somebody waits for it.
-            if self._has_room() and not had_room:
-                self._room.notify_all()
+            if self._has_room():
+                self._changed.notify_all()
         return result
-
-    def _wake(self) -> None:
-        self._arrived.notify_all()
-        self._room.notify_all()
 
     def _work(self) -> None:
         try:
@@ -136,34 +125,30 @@ class Pool(Generic[_T]):
             # Nobody wants what it would go on with.
             self.close()
         except BaseException as error:  # noqa: BLE001 - raised again where the results are wanted
-            with self._lock:
-                self._error = self._error or error
+            self._error = self._error or error
+            self.close()
         finally:
-            with self._lock:
-                self._running -= 1
-                self._wake()
+            with self._changed:
+                self._running = (self._running or 0) - 1
+                self._changed.notify_all()
 
     def _next(self) -> Job[_T] | None:
-        with self._lock:
-            self._room.wait_for(self._has_room)
-            if self._exhausted or self._error or self._closed:
-                return None
-            job = next(self._jobs, None)
-            self._exhausted = job is None
-            return job
+        with self._changed:
+            self._changed.wait_for(self._has_room)
+            return None if self._is_over else next(self._jobs, None)
 
     def _put(self, result: _T) -> None:
-        with self._lock:
+        with self._changed:
             self._results.append(result)
             self._weight += self._weigh(result)
-            self._arrived.notify()
+            self._changed.notify_all()
             # A long conversation comes in parts, and goes on when there is room.
-            self._room.wait_for(self._has_room)
-            if self._closed or self._error:
+            self._changed.wait_for(self._has_room)
+            if self._is_over:
                 raise CancelledError
 
     def _has_room(self) -> bool:
-        return self._weight < self._limit or self._closed or self._error is not None
+        return self._weight < self._limit or self._is_over
 
 
 def in_order(
