@@ -10,8 +10,8 @@ from flowiq_source.api.client import Meter
 from flowiq_source.committed import committed_state
 from flowiq_source.loading.known import known_of
 from flowiq_source.loading.lock import sole_sync
-from flowiq_source.reading.conversation import Conversation
-from flowiq_source.reading.schedule import Rules, make_schedule
+from flowiq_source.reading.conversation import Conversation, Rules
+from flowiq_source.reading.schedule import make_schedule
 from flowiq_source.rows.convert import contact_row
 from flowiq_source.rows.extras import extra_columns
 from flowiq_source.settings import PAGE_SIZE, Settings, pages_of

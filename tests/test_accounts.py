@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from flowiq_source.reading.listing import Api
 from flowiq_source.sandbox import Contact, Reply, Sandbox, documented, reply_json
 from flowiq_source.sandbox.actions import ACTIONS
 from tests.support.history import DAY, HOUR, write
@@ -229,7 +228,7 @@ def test_a_long_conversation_is_read_in_parts(ledger: Ledger, alice: Contact, di
     run = ledger.run(part_rows=300)
     assert ledger.asked <= -(-(1234 - read) // 100) + 4
     assert (run.counts["complete"], ledger.texts()) == (1, ledger.truth())
-    assert max(one.result.rows for one in ledger.results) <= 400
+    assert max(one.rows for one in ledger.results) <= 400
     is_settled(ledger)
     ledger.sandbox.world.advance(HOUR)
     ledger.sandbox.world.add_message(alice, content="news")
@@ -292,7 +291,7 @@ def test_a_conversation_that_cannot_be_mapped_fails_alone(
 class Broken:
     """A client that raises what nobody foresaw for one conversation and one page of contacts."""
 
-    def __init__(self, client: Api, contact_id: str) -> None:
+    def __init__(self, client: Any, contact_id: str) -> None:
         self._client, self._contact_id = client, contact_id
 
     def contacts(self, number: int, *arguments: Any, **more: Any) -> Any:
@@ -330,8 +329,7 @@ def test_a_list_without_an_end_costs_no_fortune(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The run ends, and what is wrong is said."""
-    monkeypatch.setattr("flowiq_source.reading.walk.MOST_PAGES", 50)
-    monkeypatch.setattr("flowiq_source.reading.listing.MOST_PAGES", 50)
+    monkeypatch.setattr("flowiq_source.reading.passes.MOST_PAGES", 50)
     action = "contacts" if kind == "contacts" else "conversation-messages"
     numbers = itertools.count()
 

@@ -163,7 +163,7 @@ class Feed:
         """The rows of `messages`; with them go the cursors."""
         extract = None
         for results, extract in self._take("messages"):
-            pages = [page for one in results for page in one.result.pages]
+            pages = [page for one in results for page in one.pages]
             if extract.columnar:
                 yield from tables.message_columns(pages, extract.names.messages, extract.load_id)
             rows = [row for page in pages for row in page.rows]
@@ -182,7 +182,7 @@ class Feed:
                 one.row(self.settings.tenant_key)
                 for one in results
                 # A backfill sees a part; only its failures say something of the whole.
-                if one.is_settled and not (one.backfill and one.result.status != "failed")
+                if one.is_settled and not (extract.run.backfill_from and one.status != "failed")
             ]
             if extract.columnar:
                 yield from tables.conversation_columns(rows, extract.load_id)
@@ -281,8 +281,8 @@ class _Extract:
         }
         self._filled |= {name for name, is_there in found.items() if is_there}
         for one in results:
-            if one.result.cursor:
-                state.keep_cursor(one.conversation.contact_id, one.result.cursor)
+            if one.cursor:
+                state.keep_cursor(one.task.conversation.contact_id, one.cursor)
         # With the cursors, because a limit may end the resource here.
         self.keep_run()
 
@@ -401,7 +401,7 @@ class _Extract:
         for one in self.run.conversations(package.is_full):
             package.add(one)
             batch.append(one)
-            rows += one.result.rows
+            rows += one.rows
             # Who limits the items wants few of them, and a conversation is one.
             if rows >= BATCH_ROWS or any(self._limits):
                 yield batch
@@ -422,7 +422,7 @@ def _mapped(event: Event) -> Iterator[tuple[str, Mapped]]:
     if isinstance(event, Listed):
         yield from (("contacts", mapped) for mapped in event.contacts)
     else:
-        yield from (("messages", mapped) for one in event for mapped in one.result.mapped)
+        yield from (("messages", mapped) for one in event for mapped in one.mapped)
 
 
 @dataclass
@@ -439,7 +439,7 @@ class _Package:
         """Count what goes in."""
         # One that costs no request takes hardly any room.
         self.conversations += one.meter.requests > 0
-        self.messages += one.result.rows
+        self.messages += one.rows
 
     def is_full(self) -> bool:
         """Whether no other conversation goes in.

@@ -45,22 +45,9 @@ class Cursor(NamedTuple):
         """Whether it says what the conversation holds."""
         return self.scan > 0 or self.missing
 
-
-def lookback_start(cursor: Cursor, lookback: timedelta) -> datetime | None:
-    """From where an incremental sync rereads; None is from the beginning."""
-    if cursor.newest is None:
-        return None
-    try:
-        return cursor.newest - lookback
-    except OverflowError:
-        return None
-
-
-def is_settled(cursor: Cursor, last_message_at: datetime | None, lookback: timedelta) -> bool:
-    """Whether the time of the last message tells that a sync would find nothing.
-
-    The conversation was read since, and not before the last message had left the lookback.
-    """
-    if last_message_at is None or cursor.newest is None or cursor.missing or cursor.doubtful:
-        return False
-    return last_message_at <= cursor.newest and cursor.synced_at - last_message_at >= lookback
+    def since(self, lookback: timedelta) -> datetime | None:
+        """From where an incremental sync rereads; None is from the beginning."""
+        try:
+            return None if self.newest is None else self.newest - lookback
+        except OverflowError:
+            return None

@@ -10,29 +10,28 @@ import math
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import CancelledError
 from dataclasses import dataclass, field, replace
 from datetime import datetime
+from functools import partial
+from typing import Any
 
-from flowiq_source.api.answers import RawRow
-from flowiq_source.api.client import Meter
+from flowiq_source.api.answers import Page, RawRow
+from flowiq_source.api.client import FlowiqClient, Meter, Params
 from flowiq_source.errors import ConfigurationError
-from flowiq_source.reading.conversation import Conversation, ConversationResult, Due
-from flowiq_source.reading.cursor import Cursor
-from flowiq_source.reading.listing import Api, Listed, Roster, list_all, list_chosen
-from flowiq_source.reading.pool import Job, Pool, Put, Stop
-from flowiq_source.reading.schedule import Budget, Rules, Schedule, make_schedule
-from flowiq_source.reading.walk import (
+from flowiq_source.reading.conversation import (
     PART_ROWS,
-    Result,
+    Conversation,
+    ConversationResult,
+    Rules,
     Task,
-    Walk,
-    doubted,
-    gone,
-    read_conversation,
 )
-from flowiq_source.rows.arrow import MappedPage
-from flowiq_source.rows.convert import Mapped, Origin
+from flowiq_source.reading.cursor import Cursor
+from flowiq_source.reading.faults import attempt
+from flowiq_source.reading.listing import Listed, Roster
+from flowiq_source.reading.pool import Job, Pool, Put, Stop
+from flowiq_source.reading.schedule import Budget, Schedule, make_schedule
+from flowiq_source.reading.walk import Ask, MapPage, read_conversation
+from flowiq_source.rows.convert import Mapped
 from flowiq_source.settings import Settings, pages_of
 
 logger = logging.getLogger("flowiq_source")
@@ -63,10 +62,6 @@ class Known:
         self.cursors = {c: Cursor(used=cursor.used) for c, cursor in self.cursors.items()}
 
 
-MapContact = Callable[[RawRow, datetime], Mapped]
-MapPage = Callable[[Sequence[RawRow], Origin], MappedPage]
-
-
 @dataclass
 class Run:
     """One run; `counts` says what it found and spent.
@@ -75,22 +70,20 @@ class Run:
     `failed`, `quiet`, `newer`, `stale`, `vanished`, `unlisted`, `carried_over`.
     """
 
-    api: Api
+    api: FlowiqClient
     settings: Settings
     known: Known
-    map_contact: MapContact
+    map_contact: Callable[[RawRow, datetime], Mapped]
     map_page: MapPage
     now: Callable[[], datetime]
     stop: Stop = field(default_factory=Stop)
     check: Callable[[], object] = lambda: None
-    """Raises what ends the run while it waits."""
+    """Raises what ends the run while it waits, in the thread that wants its results."""
     backfill_from: datetime | None = None
     at_most: int | None = None
     """How many conversations somebody wants; the others are carried over."""
     part_rows: int = PART_ROWS
-    """How many rows of one conversation are held in memory, about."""
     counts: Counter[str] = field(default_factory=Counter)
-    roster: Roster = field(default_factory=Roster)
     due: int = 0
     """How many conversations it had to read when it began."""
     left: int = 0
@@ -104,10 +97,23 @@ class Run:
     """Whether asking by contact id finds nothing, and by number does."""
 
     def __post_init__(self) -> None:
+        settings = self.settings
         self.started_at = self.known.started_at or self.now()
-        minutes = self.settings.max_minutes
+        minutes = settings.max_minutes
         deadline_s = None if minutes is None else time.monotonic() + minutes * 60
-        self._budget = Budget(self.settings.max_requests, deadline_s)
+        self._budget = Budget(settings.max_requests, deadline_s)
+        self.roster = Roster(self.api, lambda raw: self.map_contact(raw, self.now()), self.check)
+        self._rules = Rules(
+            self.known.number,
+            self.started_at,
+            settings.lookback,
+            settings.full_refresh,
+            settings.rescan_share,
+            settings.tenant_key,
+            self.backfill_from,
+            self.part_rows,
+        )
+        self._is_incremental = self.backfill_from is None and settings.phone_numbers is None
 
     def contacts(self) -> Iterator[Listed]:
         """The contacts, page by page.
@@ -115,35 +121,26 @@ class Run:
         Raises:
             FlowiqError: the list cannot be read; nothing else can be either.
         """
-        numbers = self.settings.phone_numbers
-        shared = (self.api, self._map_contact, self.roster, self.check)
-        pages = (
-            list_all(*shared)
-            if numbers is None
-            else list_chosen(*shared, numbers, len(self.known.cursors))
-        )
+        numbers, roster = self.settings.phone_numbers, self.roster
         most = self.settings.max_requests or math.inf
-        for listed in pages:
+        known = len(self.known.cursors)
+        for listed in roster.list_all() if numbers is None else roster.list_chosen(numbers, known):
             is_spent = self.counts["requests"] >= most
             self._check_budget(listed.pages)
             self._budget.spend(listed.meter.requests)
-            self.counts["requests"] += listed.meter.requests
-            self.counts["wasted"] += listed.meter.wasted
+            self._count_requests(listed.meter)
             self.counts["planned"] += 1
             yield listed
             if is_spent:
-                self.roster.note("max_requests is spent")
+                roster.note("max_requests is spent")
                 break
         self.is_listed = True
-        self.counts["wasted"] += self.roster.wasted
-        self.counts["unlisted"] += self.roster.unlisted
-        for position in self.roster.unknown_numbers:
+        self.counts["wasted"] += roster.wasted
+        self.counts["unlisted"] += roster.unlisted
+        for position in roster.unknown_numbers:
             logger.warning("phone number %d of %d: no contact", position, len(numbers or ()))
-        if self.roster.error:
-            logger.error("the list of contacts is not complete: %s", self.roster.error)
-
-    def _map_contact(self, raw: RawRow) -> Mapped:
-        return self.map_contact(raw, self.now())
+        if roster.error:
+            logger.error("the list of contacts is not complete: %s", roster.error)
 
     def _check_budget(self, contact_pages: int) -> None:
         most = self.settings.max_requests
@@ -158,13 +155,21 @@ class Run:
         if self._pool is None:
             self._begin()
         for result in self._pool or ():
-            self.left -= not result.result.unfinished
-            yield self._counted(self._weighed(result))
+            self.left -= not result.unfinished
+            self._count_requests(result.meter)
+            if self.backfill_from is None:
+                self.counts["newer"] += result.count_after(result.task.previous.newest)
+            if result.is_settled:
+                self._count(result)
+            else:
+                self._unsettled.append(replace(result, pages=[]))
+            yield result
             if is_full() and self.left:
                 return
         self.left = 0
-        for settled in self._settle():
-            yield self._counted(settled, are_requests_new=False)
+        for result in self._settle():
+            self._count(result)
+            yield result
         self.close()
 
     def close(self) -> None:
@@ -184,31 +189,23 @@ class Run:
         self.counts["stale"] += schedule.stale
         self.counts["quiet"] += len(schedule.quiet)
         self.counts["saved"] += sum(pages_of(cursor.known) for cursor in schedule.quiet)
-        self.counts["planned"] += sum(due.expected for due in schedule.due)
+        self.counts["planned"] += sum(task.expected for task in schedule.due)
         self.due = self.left = len(schedule.due)
         self._pool = Pool(
             self._jobs(deque(schedule.due)),
-            weigh=lambda one: 10 + one.result.rows,
+            weigh=lambda result: 10 + result.rows,
             limit=READ_AHEAD_ROWS,
             check=self.check,
         )
 
     def _schedule(self) -> Schedule:
-        conversations = self.roster.conversations
-        if self.backfill_from is not None or self.settings.phone_numbers is not None:
-            whole = self.settings.full_refresh
-            cursors = ((c, self.known.cursor(c.contact_id)) for c in conversations)
-            return Schedule([Due(c, cursor, whole) for c, cursor in cursors])
-        rules = Rules(
-            self.known.number,
-            self.started_at,
-            self.settings.lookback,
-            self.settings.full_refresh,
-            self.settings.rescan_share,
-        )
-        return make_schedule(conversations, self.known.cursor, rules)
+        conversations, rules = self.roster.conversations, self._rules
+        if self._is_incremental:
+            return make_schedule(conversations, self.known.cursor, rules)
+        known = ((c, self.known.cursor(c.contact_id)) for c in conversations)
+        return Schedule([Task(*one, rules, rules.full_refresh) for one in known])
 
-    def _jobs(self, due: deque[Due]) -> Iterator[Job[ConversationResult]]:
+    def _jobs(self, due: deque[Task]) -> Iterator[Job[ConversationResult]]:
         """The reading of as many conversations as go into the budget."""
         for begun in itertools.count():
             if not due:
@@ -218,109 +215,48 @@ class Run:
                 self.counts["carried_over"] += len(due)
                 self.left -= len(due)
                 return
-            yield self._job(due.popleft(), meter)
+            yield partial(self._read, due.popleft(), meter)
 
-    def _job(self, due: Due, meter: Meter) -> Job[ConversationResult]:
-        def run(put: Put[ConversationResult]) -> None:
-            spent = Meter()
-            for task, result in self._readings(due, meter):
-                part = Meter(meter.requests - spent.requests, meter.wasted - spent.wasted)
-                spent = Meter(meter.requests, meter.wasted)
-                backfill = self.backfill_from is not None
-                put(ConversationResult(due.conversation, result, task.previous, part, backfill))
-            meter.closed = True
-
-        return run
-
-    def _readings(self, due: Due, meter: Meter) -> Iterator[tuple[Task, Result]]:
-        """The conversation, in as many parts as it takes."""
-        task = self._task(due)
+    def _read(self, task: Task, meter: Meter, put: Put[ConversationResult]) -> None:
+        """Read one conversation; put out what every part of it comes to, and has cost."""
+        spent = Meter()
+        # One order for all of the walk, whatever others find out meanwhile.
+        ways = task.conversation.ways[:: -1 if self._by_number else 1]
+        walk = read_conversation(task, self.map_page, self.now)
+        answer: Any = None
         while True:
-            ways = list(due.conversation.ways)
-            if self._by_number:
-                ways.reverse()
-            result = self._drive(read_conversation(task), ways, meter, task.previous)
-            yield task, result
-            if not result.unfinished:
-                return
-            task = replace(task, previous=result.cursor or task.previous, whole=False)
+            try:
+                item = walk.throw(answer) if isinstance(answer, Exception) else walk.send(answer)
+            except StopIteration:
+                break
+            if isinstance(item, Ask):
+                answer = attempt(partial(self._ask, task, ways, item, meter))
+                continue
+            meter.wasted += item.discarded
+            item.meter = Meter(meter.requests - spent.requests, meter.wasted - spent.wasted)
+            spent, answer = replace(meter), None
+            put(item)
+        meter.closed = True
 
-    def _task(self, due: Due) -> Task:
-        conversation, previous = due.conversation, due.cursor
-        return Task(
-            map_page=lambda rows, at, scan: self.map_page(
-                rows, self._origin(conversation, at, scan)
-            ),
-            now=self.now,
-            run=self.known.number,
-            started_at=self.started_at,
-            lookback=self.settings.lookback,
-            previous=previous,
-            whole=due.whole,
-            backfill_from=self.backfill_from,
-            ways=len(conversation.ways),
-            expects_messages=bool(previous.known) or conversation.is_active_after(previous),
-            part_rows=self.part_rows,
-        )
-
-    def _origin(self, conversation: Conversation, at: datetime, scan: int) -> Origin:
-        return Origin(
-            tenant_id=self.settings.tenant_key,
-            contact_id=conversation.contact_id,
-            whatsapp_id=conversation.whatsapp_id,
-            synced_at=at,
-            scan=scan,
-        )
-
-    def _drive(
-        self,
-        walk: Walk,
-        ways: Sequence[dict[str, str]],
-        meter: Meter,
-        previous: Cursor,
-    ) -> Result:
-        """Ask for the pages that the walk wants."""
-        try:
-            ask = next(walk)
-            while True:
-                self.stop.raise_if_over()
-                try:
-                    page = self.api.messages(
-                        ways[ask.way], ask.number, meter, size=ask.size, ascending=ask.ascending
-                    )
-                except (ConfigurationError, CancelledError):
-                    raise
-                except Exception as error:  # noqa: BLE001 - the walk decides what it means
-                    ask = walk.throw(error)
-                    continue
-                if ask.way and page.rows and len(ways) > 1 and ways[0].get("contactId"):
-                    self._by_number = True
-                if not previous.is_read and self.backfill_from is None:
-                    meter.expected = pages_of(page.total or 0)
-                ask = walk.send(page)
-        except StopIteration as end:
-            result: Result = end.value
-            return result
-
-    def _weighed(self, one: ConversationResult) -> ConversationResult:
-        """The result, or what can be said of it before the other conversations are known."""
-        if one.result.vanished:
-            self._unsettled.append(one)
-            seen = replace(one.result, cursor=one.result.doubt, status="doubtful")
-            return replace(one, result=seen, is_settled=False)
-        return one
+    def _ask(self, task: Task, ways: Sequence[Params], ask: Ask, meter: Meter) -> Page:
+        self.stop.raise_if_over()
+        way = ways[ask.way]
+        page = self.api.messages(way, ask.number, meter, size=ask.size, ascending=ask.ascending)
+        if ask.way and page.rows:
+            self._by_number = "contactId" not in way
+        if not task.previous.is_read and self.backfill_from is None:
+            meter.expected = pages_of(page.total or 0)
+        return page
 
     def _settle(self) -> Iterator[ConversationResult]:
-        """What has vanished, if it is few enough to be believed."""
-        judges = self.backfill_from is None and self.settings.phone_numbers is None
-        unlisted = list(self._no_longer_listed()) if judges and not self.roster.error else []
-        vanished = [*self._unsettled, *(one for one in unlisted if one.result.vanished)]
+        """What has vanished, if it is few enough to be believed; its rows have gone before."""
+        judges = self._is_incremental and not self.roster.error
+        unlisted = list(self._no_longer_listed()) if judges else []
         doubtful = self.counts["doubtful"] + len(self._unsettled)
         asked = self._asked + len(self._unsettled)
         live = sum(c.is_read and not c.missing for c in self.known.cursors.values())
-        too_many = _too_many(doubtful, asked) or _too_many(len(unlisted), live)
-        self._unsettled = []
-        if too_many and not self.settings.force:
+        is_fault = _too_many(doubtful, asked) or _too_many(len(unlisted), live)
+        if is_fault and not self.settings.force:
             self.counts["vanished"] = doubtful + len(unlisted)
             logger.error(
                 "%d of %d conversations have vanished at once, which looks like a fault: nothing "
@@ -328,46 +264,36 @@ class Run:
                 self.counts["vanished"],
                 live,
             )
-        for one in vanished:
-            if too_many and not self.settings.force:
-                one.result.status, one.result.cursor = "doubtful", one.result.doubt
-                one.result.rescanned_at = None
-            # Its rows have gone before.
-            one.result.pages = []
-            yield one
-        yield from (one for one in unlisted if not one.result.vanished)
+        for result in [*self._unsettled, *unlisted]:
+            if result.confirmed and (self.settings.force or not is_fault):
+                yield replace(result.confirmed, pages=[], meter=result.meter)
+            else:
+                yield replace(result, confirmed=None)
+        self._unsettled = []
 
     def _no_longer_listed(self) -> Iterator[ConversationResult]:
         """The conversations whose contacts the API lists no longer; that costs no request."""
         for contact_id, cursor in self.known.cursors.items():
-            if contact_id in self.roster.by_id or cursor.missing or not cursor.is_read:
-                continue
-            result = Result(synced_at=self.now(), error="the API no longer lists this contact")
-            run, at = self.known.number, self.started_at
-            result.doubt = doubted(cursor, run, at, unlisted=True)
-            # What the API counts beyond what it lists may be this one.
-            result.vanished = cursor.doubtful and cursor.run != run and not self.roster.is_short
-            result.status, result.cursor = "doubtful", result.doubt
-            if result.vanished:
-                result.status, result.rescanned_at = "missing", result.synced_at
-                result.cursor = gone(cursor, run, at, unlisted=True)
-            yield ConversationResult(Conversation(contact_id), result, cursor)
+            if contact_id not in self.roster.by_id and cursor.is_read and not cursor.missing:
+                task = Task(Conversation(contact_id), cursor, self._rules)
+                result = ConversationResult(task, self.now())
+                result = result.missing("the API no longer lists this contact", unlisted=True)
+                # What the API counts beyond what it lists may be this one.
+                yield replace(result, confirmed=None) if self.roster.is_short else result
 
-    def _counted(
-        self, one: ConversationResult, *, are_requests_new: bool = True
-    ) -> ConversationResult:
-        if are_requests_new:
-            self.counts["requests"] += one.meter.requests
-            self.counts["wasted"] += one.wasted
-        if not one.result.unfinished and one.is_settled:
-            self.counts[one.result.status] += 1
-            self._asked += one.previous.is_read and not one.previous.missing
-        if not one.backfill:
-            self.counts["newer"] += one.newer
-            self.counts["saved"] += one.saved
-        if one.result.status == "failed":
-            logger.error("one conversation failed: %s", one.result.error)
-        return one
+    def _count_requests(self, meter: Meter) -> None:
+        self.counts["requests"] += meter.requests
+        self.counts["wasted"] += meter.wasted
+
+    def _count(self, result: ConversationResult) -> None:
+        previous = result.task.previous
+        if not result.unfinished:
+            self.counts[result.status] += 1
+            self._asked += previous.is_read and not previous.missing
+        if self.backfill_from is None:
+            self.counts["saved"] += result.saved
+        if result.status == "failed":
+            logger.error("one conversation failed: %s", result.error)
 
 
 def _too_many(vanished: int, of: int) -> bool:

@@ -6,82 +6,74 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from flowiq_source.api.client import Meter
-from flowiq_source.reading.conversation import Conversation, Due
-from flowiq_source.reading.cursor import Cursor, is_settled
+from flowiq_source.reading.conversation import Conversation, Rules, Task
+from flowiq_source.reading.cursor import Cursor
 from flowiq_source.settings import pages_of
 from flowiq_source.times import BEGINNING
 
 RETRY_MISSING_AFTER = timedelta(days=7)
 """How often a conversation that the API answers with 404 is asked for again."""
 
-CursorOf = Callable[[str], Cursor]
-"""What is known of a contact's conversation."""
-
-
-@dataclass(frozen=True)
-class Rules:
-    """What decides over a run; `rescan_share` as for `flowiq_source`, times UTC."""
-
-    run: int
-    """Its number: a conversation whose cursor has it was read by this run before it broke off."""
-    started_at: datetime
-    lookback: timedelta
-    full_refresh: bool = False
-    rescan_share: float = 0.0
-
 
 @dataclass(frozen=True)
 class Schedule:
     """What a run reads, the most useful first; `quiet` are the cursors of what it need not ask."""
 
-    due: list[Due]
+    due: list[Task]
     quiet: list[Cursor] = field(default_factory=list)
     stale: int = 0
     """How many cursors are from the future: some clock was wrong, and they prove nothing."""
 
 
 def make_schedule(
-    conversations: Sequence[Conversation], cursor_of: CursorOf, rules: Rules
+    conversations: Sequence[Conversation], cursor_of: Callable[[str], Cursor], rules: Rules
 ) -> Schedule:
-    """What an incremental run reads of these conversations."""
-    known = [Due(c, cursor_of(c.contact_id), rules.full_refresh) for c in conversations]
-    due = [one for one in known if _is_due(one, rules)]
-    turns = _turns(due, rules)
+    """What an incremental run reads of these conversations, each with what is known of it."""
+    whole = rules.full_refresh
+    tasks = (Task(c, cursor_of(c.contact_id), rules, whole) for c in conversations)
+    due = [task for task in tasks if _is_due(task)]
+    turns = _turns(due, rules.rescan_share)
     asked, quiet = [], []
-    for one in due:
-        whole = one.whole or one.conversation.contact_id in turns
-        if not whole and _is_quiet(one, rules):
-            quiet.append(one.cursor)
+    for task in due:
+        if task.conversation.contact_id in turns:
+            asked.append(task._replace(whole=True))
+        elif not task.whole and _is_quiet(task):
+            quiet.append(task.previous)
         else:
-            asked.append(one._replace(whole=whole))
-    stale = sum(_is_stale(one.cursor, rules) for one in due)
-    return Schedule(list(_most_useful_first(asked, rules)), quiet, stale)
+            asked.append(task)
+    return Schedule(list(_most_useful_first(asked)), quiet, sum(map(_is_stale, due)))
 
 
-def _is_due(due: Due, rules: Rules) -> bool:
+def _is_due(task: Task) -> bool:
     """Not what an interrupted run had read, nor what is missing and was asked for lately."""
-    cursor = due.cursor
-    if cursor.missing and not rules.full_refresh and not _is_stale(cursor, rules):
-        came_back = cursor.unlisted or due.conversation.is_active_after(cursor)
+    cursor, rules = task.previous, task.rules
+    if cursor.missing and not rules.full_refresh and not _is_stale(task):
+        came_back = cursor.unlisted or task.conversation.is_active_after(cursor)
         return came_back or rules.started_at - cursor.synced_at >= RETRY_MISSING_AFTER
     return cursor.run != rules.run or bool(cursor.next_page)
 
 
-def _is_stale(cursor: Cursor, rules: Rules) -> bool:
-    return max(cursor.synced_at, cursor.rescanned_at) > rules.started_at
+def _is_stale(task: Task) -> bool:
+    return max(task.previous.synced_at, task.previous.rescanned_at) > task.rules.started_at
 
 
-def _is_quiet(due: Due, rules: Rules) -> bool:
-    return not _is_stale(due.cursor, rules) and is_settled(
-        due.cursor, due.conversation.last_message_at, rules.lookback
-    )
+def _is_quiet(task: Task) -> bool:
+    """Whether the time of the last message tells that a sync would find nothing.
+
+    The conversation was read since, and not before the last message had left the lookback.
+    """
+    cursor, last_message_at = task.previous, task.conversation.last_message_at
+    if last_message_at is None or cursor.newest is None or cursor.missing or cursor.doubtful:
+        return False
+    is_old = cursor.synced_at - last_message_at >= task.rules.lookback
+    return last_message_at <= cursor.newest and is_old and not _is_stale(task)
 
 
-def _turns(due: Sequence[Due], rules: Rules) -> set[str]:
+def _turns(due: Sequence[Task], share: float) -> set[str]:
     """Whose turn it is to be read to the beginning: longest ago first, within the share."""
-    left = rules.rescan_share * len(due)
+    left = share * len(due)
     turns: set[str] = set()
-    for _, more_pages, contact_id in sorted(_rescan_costs(due, rules)) if left else ():
+    for _, more_pages, contact_id in sorted(_rescan_costs(due)) if left else ():
         # The first may overdraw the share, or the longest would never have their turn.
         if left <= 0 or (turns and more_pages > left):
             break
@@ -90,34 +82,22 @@ def _turns(due: Sequence[Due], rules: Rules) -> set[str]:
     return turns
 
 
-def _rescan_costs(due: Sequence[Due], rules: Rules) -> Iterator[tuple[datetime, int, str]]:
+def _rescan_costs(due: Sequence[Task]) -> Iterator[tuple[datetime, int, str]]:
     """When each was last read to its beginning, and the requests that it would cost on top."""
-    for one in due:
-        if one.cursor.is_read:
-            usual = 0 if _is_quiet(one, rules) else 1
-            more_pages = pages_of(one.cursor.known) - usual
-            if more_pages:
-                stale = _is_stale(one.cursor, rules)
-                last_time = BEGINNING if stale else one.cursor.rescanned_at
-                yield last_time, more_pages, one.conversation.contact_id
+    for task in due:
+        more_pages = pages_of(task.previous.known) - (not _is_quiet(task))
+        if task.previous.is_read and more_pages:
+            last_time = BEGINNING if _is_stale(task) else task.previous.rescanned_at
+            yield last_time, more_pages, task.conversation.contact_id
 
 
-def _most_useful_first(due: Sequence[Due], rules: Rules) -> Iterator[Due]:
+def _most_useful_first(due: Sequence[Task]) -> Iterator[Task]:
     """The useful ones and, for at least half of the requests, the ones longest unread by us.
 
     So however a run is cut short, n conversations of c requests each have all been read after
     2·n·c / r runs of r requests, and nobody waits longer because others are busy.
     """
-
-    def unread_by_us(one: Due) -> datetime:
-        return BEGINNING if _is_stale(one.cursor, rules) else one.cursor.synced_at
-
-    def use(one: Due) -> tuple[bool, timedelta, datetime]:
-        """Unread by the business first, then the recently active, then longest unread by us."""
-        active_at = one.conversation.last_message_at or one.cursor.newest or BEGINNING
-        return not one.conversation.unread, BEGINNING - active_at, unread_by_us(one)
-
-    keys: tuple[Callable[[Due], Any], ...] = (unread_by_us, use)
+    keys: tuple[Callable[[Task], Any], ...] = (_read_at, _use)
     orders = [iter(sorted(due, key=key)) for key in keys]
     spent = [0, 0]
     taken: set[str] = set()
@@ -127,6 +107,16 @@ def _most_useful_first(due: Sequence[Due], rules: Rules) -> Iterator[Due]:
         taken.add(one.conversation.contact_id)
         spent[which] += one.expected
         yield one
+
+
+def _read_at(task: Task) -> datetime:
+    return BEGINNING if _is_stale(task) else task.previous.synced_at
+
+
+def _use(task: Task) -> tuple[bool, timedelta, datetime]:
+    """Unread by the business first, then the recently active, then longest unread by us."""
+    active_at = task.conversation.last_message_at or task.previous.newest or BEGINNING
+    return not task.conversation.unread, BEGINNING - active_at, _read_at(task)
 
 
 @dataclass

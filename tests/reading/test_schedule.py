@@ -8,9 +8,9 @@ import pytest
 
 from flowiq_source import plan
 from flowiq_source.errors import ConfigurationError
-from flowiq_source.reading.conversation import Conversation
+from flowiq_source.reading.conversation import Conversation, Rules
 from flowiq_source.reading.cursor import Cursor
-from flowiq_source.reading.schedule import Budget, Rules, Schedule, make_schedule
+from flowiq_source.reading.schedule import Budget, Schedule, make_schedule
 from flowiq_source.sandbox import Contact, Reply, Sandbox
 from tests.support.history import DAY, HOUR, expected, loaded, write
 from tests.support.script import Run

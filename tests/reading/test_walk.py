@@ -15,8 +15,10 @@ from hypothesis import strategies as st
 
 from flowiq_source.api.answers import Page
 from flowiq_source.errors import FlowiqError, NotFound, ServerError
+from flowiq_source.reading.conversation import Conversation, ConversationResult, Rules, Task
 from flowiq_source.reading.cursor import Cursor
-from flowiq_source.reading.walk import PASS_SIZES, Ask, Result, Task, read_conversation
+from flowiq_source.reading.passes import PASS_SIZES
+from flowiq_source.reading.walk import Ask, MapPage, read_conversation
 from flowiq_source.rows.arrow import MappedPage, map_page, message_table, read_rows
 from flowiq_source.rows.convert import Origin
 from flowiq_source.rows.extras import extra_columns
@@ -69,27 +71,33 @@ class Api:
         return Counter(f"{m['timestamp']} {m['content']}" for m in self.messages)
 
 
-def to_page(raws: Sequence[Any], at: datetime, scan: int) -> MappedPage:
+def to_page(raws: Sequence[Any], origin: Origin) -> MappedPage:
     """The page as columns where it can be."""
-    origin = Origin(tenant_id="t", contact_id="c", whatsapp_id="w", synced_at=at, scan=scan)
     return map_page(raws, origin, extra_columns(), columnar=True)
 
 
-def walk(task: Task, answer: Callable[[Ask], Page]) -> Result:
-    """What comes of a conversation whose pages are these."""
-    reading = read_conversation(task)
-    try:
-        ask = next(reading)
-        while True:
-            try:
-                page = answer(ask)
-            except Exception as error:
-                ask = reading.throw(error)
-                continue
-            ask = reading.send(page)
-    except StopIteration as end:
-        result: Result = end.value
-        return result
+CONTACT = Conversation("c", "w")
+
+
+def walk(
+    task: Task, answer: Callable[[Ask], Page], map_page: MapPage = to_page
+) -> Iterator[ConversationResult]:
+    """What comes of a conversation whose pages are these, part by part."""
+    reading = read_conversation(task, map_page, lambda: BEGIN + timedelta(days=365))
+    said: Any = None
+    while True:
+        try:
+            asked = reading.throw(said) if isinstance(said, Exception) else reading.send(said)
+        except StopIteration:
+            return
+        if isinstance(asked, ConversationResult):
+            said = None
+            yield asked
+            continue
+        try:
+            said = answer(asked)
+        except Exception as error:
+            said = error
 
 
 @dataclass
@@ -101,35 +109,39 @@ class Sync:
     part_rows: int = 10**6
     cursor: Cursor = field(default_factory=Cursor)
     table: dict[str, dict[str, Any]] = field(default_factory=dict)
-    results: list[Result] = field(default_factory=list)
+    results: list[ConversationResult] = field(default_factory=list)
     number: int = 0
 
-    def run(self, parts: int | None = None, **changes: Any) -> str:
+    def run(
+        self,
+        parts: int | None = None,
+        *,
+        whole: bool = False,
+        map_page: MapPage = to_page,
+        **changes: Any,
+    ) -> str:
         """Read, merge, move the cursor; the status. `parts` are read before the run breaks off."""
         self.number += 1
         self.api.asked.clear()
-        task = replace(
-            Task(
-                map_page=to_page,
+        rules = replace(
+            Rules(
                 run=self.number,
                 started_at=BEGIN + timedelta(days=300),
-                now=lambda: BEGIN + timedelta(days=365),
                 lookback=self.lookback,
-                previous=self.cursor,
                 part_rows=self.part_rows,
             ),
             **changes,
         )
         self.results = []
-        while True:
-            result = walk(task, self.api.page)
+        for result in walk(Task(CONTACT, self.cursor, rules, whole), self.api.page, map_page):
             self.results.append(result)
-            self._merge(result)
-            if not result.unfinished or len(self.results) == parts:
-                return result.status
-            task = Task(**{**vars(task), "previous": self.cursor, "whole": False})
+            believed = result.confirmed or result
+            self._merge(believed)
+            if len(self.results) == parts:
+                break
+        return believed.status
 
-    def _merge(self, result: Result) -> None:
+    def _merge(self, result: ConversationResult) -> None:
         flat = message_table(result.pages).to_pylist()
         rows = flat + [mapped.row for mapped in result.mapped]
         assert len({row["id"] for row in rows}) == len(rows) == result.rows
@@ -478,7 +490,7 @@ def test_a_list_without_an_end_ends(
     part_rows: int, wrong_by: int | None, new_rows: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Bounded by the API's own count, and where there is none by what no conversation has."""
-    monkeypatch.setattr("flowiq_source.reading.walk.MOST_PAGES", 200)
+    monkeypatch.setattr("flowiq_source.reading.passes.MOST_PAGES", 200)
     numbers = itertools.count()
     asked = []
 
@@ -487,26 +499,15 @@ def test_a_list_without_an_end_ends(
         rows = [{"id": f"m{next(numbers) if new_rows else n}", "content": "a"} for n in range(9)]
         return Page(read_rows(json.dumps(rows).encode()), None if wrong_by is None else 25, True)
 
-    task = Task(
-        map_page=to_page,
-        now=lambda: BEGIN,
-        run=1,
-        started_at=BEGIN,
-        lookback=MINUTE,
-        part_rows=part_rows,
-    )
-    unfinished = True
-    while unfinished:
-        result = walk(task, answer)
-        unfinished = result.unfinished
-        task = Task(**{**vars(task), "previous": result.cursor or task.previous})
+    rules = Rules(run=1, started_at=BEGIN, lookback=MINUTE, part_rows=part_rows)
+    *_, result = walk(Task(CONTACT, Cursor(), rules), answer)
     assert result.status == "failed"
     assert len(asked) <= 2 * 200 + 10
 
 
 def seen(sync: Sync) -> tuple[str, bool]:
     """The status of the last result, and whether it says that something vanished."""
-    return sync.results[-1].status, sync.results[-1].vanished
+    return sync.results[-1].status, sync.results[-1].confirmed is not None
 
 
 @pytest.mark.parametrize("answer", ["404", "empty", "one", "short"])
@@ -540,8 +541,8 @@ def test_what_shows_far_less_than_was_known_is_doubtful_before_it_is_gone(answer
     sync.run(run=sync.number)
     assert seen(sync) == ("doubtful", False), "the same run is no second witness"
     sync.run()
-    assert sync.results[-1].vanished
-    assert sync.results[-1].doubt is not None
+    assert seen(sync) == ("doubtful", True)
+    assert sync.results[-1].cursor != sync.cursor, "if it is not believed, another one counts"
 
 
 def test_a_conversation_is_asked_for_the_other_way_where_one_finds_nothing() -> None:
@@ -558,16 +559,10 @@ def test_a_conversation_is_asked_for_the_other_way_where_one_finds_nothing() -> 
 
     for empty, expects, rows in [(False, False, 1), (True, True, 1), (True, False, 0)]:
         api.asked.clear()
-        task = Task(
-            map_page=to_page,
-            now=lambda: BEGIN,
-            run=1,
-            started_at=BEGIN + timedelta(days=1),
-            lookback=MINUTE,
-            ways=2,
-            expects_messages=expects,
-        )
-        result = walk(task, lambda ask, empty=empty: answer(ask, empty))  # type: ignore[misc]
+        contact = Conversation("c", "w", [{"contactId": "c"}, {"whatsappNumber": "w"}])
+        rules = Rules(run=1, started_at=BEGIN + timedelta(days=1), lookback=MINUTE)
+        task = Task(contact._replace(unread=expects), Cursor(), rules)
+        [result] = walk(task, lambda ask, empty=empty: answer(ask, empty))  # type: ignore[misc]
         assert (result.status, result.rows) == ("complete", rows)
 
 

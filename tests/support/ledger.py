@@ -6,11 +6,10 @@ from datetime import datetime
 from typing import Any
 
 from flowiq_source.api.client import FlowiqClient
-from flowiq_source.reading.conversation import ConversationResult
+from flowiq_source.reading.conversation import PART_ROWS, ConversationResult
 from flowiq_source.reading.cursor import Cursor
 from flowiq_source.reading.pool import Stop
 from flowiq_source.reading.run import Known, Run
-from flowiq_source.reading.walk import PART_ROWS
 from flowiq_source.rows.arrow import map_page, read_rows
 from flowiq_source.rows.convert import contact_row
 from flowiq_source.rows.extras import extra_columns
@@ -82,16 +81,16 @@ class Ledger:
 
     def _keep(self, one: ConversationResult) -> None:
         self.results.append(one)
-        rows = [mapped.row for mapped in one.result.mapped]
+        rows = [mapped.row for mapped in one.mapped]
         ids = [row["id"] for row in rows]
-        assert len(set(ids)) == len(ids) == one.result.rows
-        contact_id = one.conversation.contact_id
+        assert len(set(ids)) == len(ids) == one.rows
+        contact_id = one.task.conversation.contact_id
         self.messages |= {(contact_id, row["id"]): row for row in rows}
         self.written += len(rows)
-        if one.is_settled and not one.backfill:
+        if one.is_settled and one.task.rules.backfill_from is None:
             self.conversations[contact_id] = one.row("sandbox")
-        if one.result.cursor:
-            self.cursors[contact_id] = one.result.cursor
+        if one.cursor:
+            self.cursors[contact_id] = one.cursor
 
     def current(self) -> list[Row]:
         """The messages that are not gone."""
