@@ -7,7 +7,6 @@ it has no reactions, because those are for a child table. Every other one is a r
 import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from itertools import chain, repeat
 from typing import Any
 
@@ -51,25 +50,8 @@ def read_rows(text: bytes) -> Any:
     rows = _documented(text, _PAGE_DECODERS)
     if rows is not None:
         return rows
-    raws = read_json(text)
+    raws = json.loads(text)
     return [_one_row(raw) for raw in raws] if isinstance(raws, list) else raws
-
-
-def read_json(text: bytes) -> Any:
-    """What `json.loads` reads; an integer with more digits than Python takes is a text.
-
-    Raises:
-        ValueError: the text is no JSON.
-        RecursionError: it is nested too deeply to be read.
-    """
-    return json.loads(text, parse_int=_integer)
-
-
-def _integer(digits: str) -> int | str:
-    try:
-        return int(digits)
-    except ValueError:
-        return digits
 
 
 def _one_row(raw: Any) -> Any:
@@ -89,9 +71,7 @@ def _documented(text: bytes, dialects: Sequence[Any]) -> Any:
 
     None takes a NUL or half an emoji: no warehouse can hold them.
     """
-    if rb"\u0000" in text:
-        return None
-    for dialect in dialects:
+    for dialect in dialects if rb"\u0000" not in text else ():
         try:
             return dialect.decode(text)
         except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
@@ -165,7 +145,8 @@ def map_page(raws: Sequence[Any], origin: Origin, extras: Extras, *, columnar: b
             row, time = msgspec.structs.asdict(raw), documented_time
         else:
             mapped = message_row(raw, origin, extras)
-            row, time = mapped.row, _microseconds(mapped.row["timestamp"])
+            row, at_time = mapped.row, mapped.row["timestamp"]
+            time = None if at_time is None else microseconds(at_time)
         row["timestamp"] = time
         key = _key(row, origin)
         page.keys.append(key)
@@ -182,35 +163,26 @@ def map_page(raws: Sequence[Any], origin: Origin, extras: Extras, *, columnar: b
     return page
 
 
-def _microseconds(time: datetime | None) -> int | None:
-    return None if time is None else microseconds(time)
+_NO_TIME: Any = object()
 
 
 def _timed(raws: Sequence[Any]) -> Iterator[tuple[Any, int | None]]:
     """The rows, and the times of those that are as documented; the others as JSON has them."""
-    times = _times([getattr(raw, "timestamp", None) for raw in raws])
+    texts = [getattr(raw, "timestamp", None) for raw in raws]
+    try:
+        array = pa.array(texts, pa.string()).cast(TYPES["timestamp"]).view(pa.int64())
+        times = [t if t is None or EARLIEST <= t <= LATEST else _NO_TIME for t in array.to_pylist()]
+    except ValueError:  # pyarrow's
+        times = [_time(text) for text in texts]
     for raw, time in zip(raws, times, strict=True):
         yield (msgspec.to_builtins(raw), None) if time is _NO_TIME else (raw, time)
 
 
-_NO_TIME: Any = object()
-
-
-def _times(texts: list[str | None]) -> list[int | None]:
-    """Epoch microseconds of the texts, None of a null, `_NO_TIME` of what does not fit."""
-    try:
-        array = pa.array(texts, pa.string()).cast(TYPES["timestamp"]).view(pa.int64())
-        times: list[int | None] = array.to_pylist()
-    except ValueError:  # pyarrow's
-        return [_time(text) for text in texts]
-    return [t if t is None or EARLIEST <= t <= LATEST else _NO_TIME for t in times]
-
-
-def _time(text: str | None) -> int | None:
+def _time(text: str | None) -> Any:
     try:
         return None if text is None else microseconds(parse_timestamp(text))
     except ValueError:
-        return _NO_TIME  # type: ignore[no-any-return]
+        return _NO_TIME
 
 
 def _print(row: Row) -> int:

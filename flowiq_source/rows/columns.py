@@ -128,18 +128,16 @@ class Documented(msgspec.Struct, gc=False):
 
 def _struct(table: str, dialect: str) -> Any:
     """The struct of the rows of a table in a dialect."""
-    fields = [
-        (name, _json_type(column) | None, _field(getattr(column, dialect) or name))
-        for name, column in TABLES[table].items()
-    ]
-    name = f"{dialect}_{table}".title().replace("_", "")
+    columns = TABLES[table].items()
     return msgspec.defstruct(
-        name, fields, bases=(Documented,), module=__name__, forbid_unknown_fields=True, gc=False
+        f"{dialect}_{table}".title().replace("_", ""),
+        [(name, _json_type(column) | None, None) for name, column in columns],
+        bases=(Documented,),
+        module=__name__,
+        rename={name: getattr(column, dialect) or name for name, column in columns},
+        forbid_unknown_fields=True,
+        gc=False,
     )
-
-
-def _field(name: str) -> Any:
-    return msgspec.field(name=name, default=None)
 
 
 def _json_type(column: Column) -> Any:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from flowiq_source.api.answers import ReadRows
+from flowiq_source.api.answers import ReadRows, plain_json
 from flowiq_source.rows.arrow import MappedPage, map_page, message_table, read_rows
 from flowiq_source.rows.convert import Origin
 from flowiq_source.rows.extras import extra_columns
@@ -176,7 +176,7 @@ def test_an_integer_beyond_pythons_is_one_value() -> None:
     """The page is read all the same."""
     digits = "7" * 5_000
     text = f'[{{"id": "m1", "content": {digits}, "n": {digits}, "timestamp": {digits}}}]'
-    page = map_page(read_rows(text.encode()), ORIGIN, extra_columns(), columnar=True)
+    page = map_page(read_rows(plain_json(text.encode())), ORIGIN, extra_columns(), columnar=True)
     [row] = page.rows
     assert (row["content"], row["n"], row["timestamp"]) == (digits, digits, None)
 
