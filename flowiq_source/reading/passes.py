@@ -27,12 +27,6 @@ MOST_PAGES = 10_000
 """No listing whose count is unknown has more, and none has ten times as many."""
 
 
-class Twin(str):
-    """The name of a row without id that equals one of an earlier page: met again, or another."""
-
-    __slots__ = ()
-
-
 class Rows(Protocol):
     """The rows of a page, as far as a pass looks at them; see `MappedPage`."""
 
@@ -42,7 +36,7 @@ class Rows(Protocol):
 
 
 class Sheet(NamedTuple):
-    """A page that a pass has read; `names` tell its rows from all others, None from none."""
+    """A page that a pass has read; the names of its rows, None of one that was met before."""
 
     rows: Any
     names: list[str | None]
@@ -105,20 +99,23 @@ class Pass:
         return 0
 
     def _names(self, keys: Sequence[str], looks: Sequence[str]) -> list[str | None]:
-        """What the rows of one page are called. Equals in one page are two for certain."""
+        """What the rows of one page are called. Equals in one page are two for certain.
+
+        A row without id that equals one of an earlier page may be that one, met again: its twin.
+        """
         copies: Counter[str] = Counter()
         names: list[str | None] = []
         for key, look in zip(keys, looks, strict=True):
-            name: str | None = look
+            name = look
             if isinstance(key, Digest):
                 copies[look] += 1
                 name = f"{look}-{copies[look]}"
-            if name in self.seen:
-                name = Twin(name) if isinstance(key, Digest) else None
-                self.twins += name is not None
-            if name is not None:
-                self.handed[look] += 1
-                self.seen.add(name)
+                self.twins += name in self.seen
+            elif name in self.seen:
+                names.append(None)
+                continue
+            self.handed[look] += 1
+            self.seen.add(name)
             names.append(name)
         return names
 
@@ -227,11 +224,9 @@ def with_ids(
         ids: list[str | None] = [None] * len(names)
         for at in range(len(ids))[::step]:
             name, key = names[at], page.keys[at]
-            is_twin = isinstance(name, Twin)
-            if name is None or (is_twin and not twins) or (not is_twin and name in seen):
+            if name is None or (name in seen and not twins):
                 continue
-            if not is_twin:
-                seen.add(name)
+            seen.add(name)
             copies[key] += 1
             ids[at] = key if copies[key] == 1 else f"{key}-{copies[key]}"
         yield page.keep(ids)

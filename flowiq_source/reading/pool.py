@@ -5,6 +5,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import CancelledError
+from functools import partial
 from typing import Generic, TypeVar
 
 IN_FLIGHT = 16
@@ -156,16 +157,14 @@ def in_order(
 ) -> Iterator[_T]:
     """The results of calls in the order of the calls; what one raises comes in its turn too."""
 
-    def job(number: int, ask: Callable[[], _T]) -> Job[tuple[int, _T | Exception]]:
-        def run(put: Put[tuple[int, _T | Exception]]) -> None:
-            try:
-                put((number, ask()))
-            except Exception as error:  # noqa: BLE001 - raised when it is its turn
-                put((number, error))
+    def run(number: int, ask: Callable[[], _T], put: Put[tuple[int, _T | Exception]]) -> None:
+        try:
+            answer: _T | Exception = ask()
+        except Exception as error:  # noqa: BLE001 - raised when it is its turn
+            answer = error
+        put((number, answer))
 
-        return run
-
-    jobs = (job(number, ask) for number, ask in enumerate(asks))
+    jobs = (partial(run, number, ask) for number, ask in enumerate(asks))
     pool = Pool(jobs, weigh=lambda _: 1, limit=IN_FLIGHT, check=check)
     early: dict[int, _T | Exception] = {}
     wanted = 0
