@@ -127,7 +127,7 @@ class ConversationResult:
     unfinished: bool = False
     """Whether this is one part of a long conversation, and `cursor` says how to go on."""
     confirmed: "ConversationResult | None" = None
-    """Of what is doubtful: what it is if not too many others have vanished too."""
+    """Of what is doubtful: what it is, apart from the pages, if not too much else has vanished."""
     meter: Meter = field(default_factory=Meter)
 
     @property
@@ -182,7 +182,7 @@ class ConversationResult:
             error=error,
             rescanned_at=None,
             cursor=self.task.move(doubtful=True, unlisted=unlisted, first_page="", used=used),
-            confirmed=self if is_second else None,
+            confirmed=replace(self, pages=[]) if is_second else None,
         )
 
     def missing(self, error: str, *, unlisted: bool = False) -> "ConversationResult":

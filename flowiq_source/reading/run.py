@@ -104,14 +104,14 @@ class Run:
         self._budget = Budget(settings.max_requests, deadline_s)
         self.roster = Roster(self.api, lambda raw: self.map_contact(raw, self.now()), self.check)
         self._rules = Rules(
-            self.known.number,
-            self.started_at,
-            settings.lookback,
-            settings.full_refresh,
-            settings.rescan_share,
-            settings.tenant_key,
-            self.backfill_from,
-            self.part_rows,
+            run=self.known.number,
+            started_at=self.started_at,
+            lookback=settings.lookback,
+            full_refresh=settings.full_refresh,
+            rescan_share=settings.rescan_share,
+            tenant_id=settings.tenant_key,
+            backfill_from=self.backfill_from,
+            part_rows=self.part_rows,
         )
         self._is_incremental = self.backfill_from is None and settings.phone_numbers is None
 
@@ -199,11 +199,11 @@ class Run:
         )
 
     def _schedule(self) -> Schedule:
-        conversations, rules = self.roster.conversations, self._rules
+        conversations, known, rules = self.roster.conversations, self.known, self._rules
         if self._is_incremental:
-            return make_schedule(conversations, self.known.cursor, rules)
-        known = ((c, self.known.cursor(c.contact_id)) for c in conversations)
-        return Schedule([Task(*one, rules, rules.full_refresh) for one in known])
+            return make_schedule(conversations, known.cursor, rules)
+        whole = rules.full_refresh
+        return Schedule([Task(c, known.cursor(c.contact_id), rules, whole) for c in conversations])
 
     def _jobs(self, due: deque[Task]) -> Iterator[Job[ConversationResult]]:
         """The reading of as many conversations as go into the budget."""
@@ -266,7 +266,7 @@ class Run:
             )
         for result in [*self._unsettled, *unlisted]:
             if result.confirmed and (self.settings.force or not is_fault):
-                yield replace(result.confirmed, pages=[], meter=result.meter)
+                yield replace(result.confirmed, meter=result.meter)
             else:
                 yield replace(result, confirmed=None)
         self._unsettled = []

@@ -104,7 +104,9 @@ class _Reading:
             if n == 0:
                 self._fingerprint = page.fingerprint
                 if self._is_unchanged(page):
-                    self._conclude_unchanged(page)
+                    # No row is written, and what was read to its end before still counts.
+                    result.status, result.message_count = "complete", page.total
+                    result.cursor = self.task.move()
                     return
             one = Pass()
             may_stop = n < MAY_STOP and self.task.since is not None
@@ -164,11 +166,6 @@ class _Reading:
         """
         same = bool(page.fingerprint) and page.fingerprint == self.task.previous.first_page
         return bool(self.task.trusted) and page.total is not None and same
-
-    def _conclude_unchanged(self, page: Page) -> None:
-        """Nothing is new: no row is written, and what was read to its end before still counts."""
-        self.result.status, self.result.message_count = "complete", page.total
-        self.result.cursor = self.task.move()
 
     def _why_stop(self, one: Pass, may_stop: bool) -> End:  # noqa: FBT001
         """Whether what is behind is known, or is too much to be held in memory."""

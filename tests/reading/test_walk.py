@@ -135,8 +135,9 @@ class Sync:
         self.results = []
         for result in walk(Task(CONTACT, self.cursor, rules, whole), self.api.page, map_page):
             self.results.append(result)
+            self._merge(result)
             believed = result.confirmed or result
-            self._merge(believed)
+            self.cursor = believed.cursor or self.cursor
             if len(self.results) == parts:
                 break
         return believed.status
@@ -146,7 +147,6 @@ class Sync:
         rows = flat + [mapped.row for mapped in result.mapped]
         assert len({row["id"] for row in rows}) == len(rows) == result.rows
         self.table |= {row["id"]: row for row in rows}
-        self.cursor = result.cursor or self.cursor
 
     def live(self) -> Counter[str]:
         """The rows that are not gone."""
