@@ -4,7 +4,6 @@ import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import TypeVar
 
 from flowiq_source.api.answers import Page, RawRow
 from flowiq_source.api.client import FlowiqClient, Meter, Params
@@ -18,7 +17,6 @@ from flowiq_source.rows.identities import address, identity
 from flowiq_source.settings import pages_of
 
 logger = logging.getLogger("flowiq_source")
-_T = TypeVar("_T")
 
 LISTINGS = 4
 """How often a run reads a list that does not add up."""
@@ -138,7 +136,7 @@ class Roster:
             yield from self._find_each(left)
 
     def _find_each(self, left: dict[str, int]) -> Iterator[Listed]:
-        asks = (partial(self._metered, partial(self.api.contact_by_phone, value)) for value in left)
+        asks = (partial(self._search, value) for value in left)
         for position, (raw, meter) in zip(left.values(), in_order(asks, self.check), strict=True):
             if isinstance(raw, NotFound | BadRequest):
                 self.unknown_numbers.append(position)
@@ -153,8 +151,8 @@ class Roster:
         while more:
             # Past what the first page promised there is one more page at a time.
             last = max(number, last)
-            pages = (partial(self.api.contacts, n, size=size) for n in range(number, last + 1))
-            for page, meter in in_order((partial(self._metered, ask) for ask in pages), self.check):
+            asks = (partial(self._page, n, size) for n in range(number, last + 1))
+            for page, meter in in_order(asks, self.check):
                 yield page, meter
                 number += 1
                 if isinstance(page, Exception):
@@ -167,10 +165,13 @@ class Roster:
                     return
             last = -(-total // size)
 
-    @staticmethod
-    def _metered(ask: Callable[[Meter], _T]) -> tuple[_T | Exception, Meter]:
+    def _page(self, number: int, size: int) -> tuple[Page | Exception, Meter]:
         meter = Meter()
-        return attempt(lambda: ask(meter)), meter
+        return attempt(lambda: self.api.contacts(number, meter, size=size)), meter
+
+    def _search(self, value: str) -> tuple[RawRow | Exception, Meter]:
+        meter = Meter()
+        return attempt(lambda: self.api.contact_by_phone(value, meter)), meter
 
     def _map(self, raws: Iterable[RawRow]) -> list[Mapped]:
         """The rows of the contacts; one that cannot be mapped is noted."""
