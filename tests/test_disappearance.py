@@ -244,6 +244,22 @@ def test_a_page_of_contacts_that_is_empty_is_read_again(sandbox: Sandbox) -> Non
     assert ledger.run().counts["unlisted"] == 0
 
 
+def test_a_list_that_fails_when_it_is_read_again_ends_no_run(sandbox: Sandbox) -> None:
+    """What it showed before is read."""
+    ledger = well_read(sandbox, 10)
+
+    def break_it(params: dict[str, str]) -> Reply | None:
+        if params["action"] != "contacts":
+            return None
+        return hide_one(sandbox, params) if params["limit"] == "100" else Reply(500, b"{}")
+
+    sandbox.intercept = break_it
+    run = ledger.run()
+    assert (run.counts["complete"], run.counts["unlisted"] > 0) == (9, True)
+    assert (run.counts["missing"], run.counts["doubtful"]) == (0, 0)
+    assert ledger.texts() == ledger.truth()
+
+
 @pytest.mark.parametrize("off", [DAY, 365 * DAY, -DAY, -365 * DAY])
 def test_a_clock_that_was_wrong_skips_nothing(
     sandbox: Sandbox, off: timedelta, all_logs: Callable[[], str]

@@ -483,6 +483,39 @@ def test_a_part_holds_no_more_than_it_may() -> None:
     assert sync.live() == api.truth()
 
 
+def test_a_long_conversation_without_a_count_is_read_once() -> None:
+    """Nothing says that rows are missing; and where it ended is where the next one begins."""
+    api = Api(with_ids=True, wrong_by=None)
+    for minute in range(100):
+        api.add(minute, "a")
+    sync = Sync(api, part_rows=3 * PAGE)
+    sync.run(parts=2)
+    api.asked.clear()
+    assert sync.run() == "complete"
+    assert len(api.asked) == -(-100 // PAGE) - 6
+    assert (sync.live(), sync.cursor.surplus) == (api.truth(), 0)
+
+
+def test_a_long_conversation_is_asked_for_the_other_way_once() -> None:
+    """Its other parts begin with the way that worked."""
+    api = Api(with_ids=True)
+    for minute in range(100):
+        api.add(minute, "a")
+    ways = Counter[int]()
+
+    def answer(ask: Ask) -> Page:
+        ways[ask.way] += 1
+        if ask.way == 0:
+            raise NotFound("no")
+        return api.page(ask)
+
+    contact = Conversation("c", "w", [{"contactId": "c"}, {"whatsappNumber": "w"}])
+    rules = Rules(run=1, started_at=BEGIN, lookback=MINUTE, part_rows=2 * PAGE)
+    results = list(walk(Task(contact, Cursor(), rules), answer))
+    assert (sum(one.rows for one in results), results[-1].status) == (100, "complete")
+    assert (len(results) > 3, ways[0]) == (True, 1)
+
+
 @pytest.mark.parametrize("part_rows", [10**6, 20])
 @pytest.mark.parametrize("wrong_by", [0, None])
 @pytest.mark.parametrize("new_rows", [True, False])
