@@ -14,6 +14,7 @@ rows), `api/` (HTTP answer -> page).
 from importlib.metadata import version
 
 from flowiq_source.errors import DestinationError, FlowiqError
+from flowiq_source.forget import Forgotten, forget
 from flowiq_source.plan import Plan, plan
 from flowiq_source.source import FlowiqSource, flowiq_source
 from flowiq_source.status import Status, status
@@ -24,11 +25,13 @@ __all__ = [
     "DestinationError",
     "FlowiqError",
     "FlowiqSource",
+    "Forgotten",
     "Plan",
     "Status",
     "Summary",
     "Verification",
     "flowiq_source",
+    "forget",
     "plan",
     "status",
     "sync",

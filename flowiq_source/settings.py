@@ -3,7 +3,7 @@
 import difflib
 import math
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any, Literal, Optional
 from urllib.parse import urlsplit
@@ -31,6 +31,9 @@ def pages_of(rows: int) -> int:
     """Requests that so many rows cost; an empty listing is a page too."""
     return max(1, -(-rows // PAGE_SIZE))
 
+
+SHORTEST_KEY = 32
+"""Characters of a hash key: 128 bits in hexadecimal."""
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _SECTION = "sources.flowiq"
@@ -64,6 +67,10 @@ class Settings(BaseConfiguration):
     package_minutes: float = 10.0
     delete_gone: bool = False
     force: bool = False
+    columns: Optional[Any] = None  # noqa: UP045
+    pseudonymise: bool = False
+    keep_undocumented: Optional[Any] = None  # noqa: UP045
+    hash_key: Optional[TSecretStrValue] = None  # noqa: UP045
 
     def on_resolved(self) -> None:
         """Check everything that can be checked without a request."""
@@ -74,6 +81,9 @@ class Settings(BaseConfiguration):
         if self.backend not in ("rows", "pyarrow"):
             raise _refused("backend", 'is "rows" or "pyarrow"')
         self.phone_numbers = _phone_numbers(self.phone_numbers)
+        self.columns = _actions(self.columns)
+        self.keep_undocumented = _names(self.keep_undocumented)
+        _check_hash_key(self.hash_key)
         self.start_date, self.end_date = (
             None if value is None else _date(name, value)
             for name, value in (("start_date", self.start_date), ("end_date", self.end_date))
@@ -146,15 +156,22 @@ def _check_keys() -> None:
 
 
 def _configured_keys() -> Iterator[str]:
-    for provider in (dlt.config, dlt.secrets):
-        section: Any = provider.get(_SECTION)
+    # Each by itself: of a section in several files `dlt.config.get` gives that of the first.
+    for provider in dlt.config.config_providers:
+        section = provider.get_value("flowiq", Any, None, "sources")[0]
         if isinstance(section, dict):
-            # A table inside the section belongs to a resource.
-            yield from (key for key, value in section.items() if not isinstance(value, dict))
+            yield from (key for key, value in section.items() if not _is_of_a_resource(key, value))
     prefix = "SOURCES__FLOWIQ__"
     for name in os.environ:
+        if name.startswith(f"{prefix}COLUMNS__"):
+            raise _refused("columns", f"is one variable: {prefix}COLUMNS={_COLUMNS_EXAMPLE}")
         if name.startswith(prefix) and "__" not in name[len(prefix) :]:
             yield name[len(prefix) :].lower()
+
+
+def _is_of_a_resource(key: str, value: Any) -> bool:
+    """Whether it is a table inside the section; a misspelt one must not pass for a resource's."""
+    return isinstance(value, dict) and not difflib.get_close_matches(key, ["columns"], 1, 0.75)
 
 
 def _check_token(token: str) -> None:
@@ -202,12 +219,69 @@ def _phone_numbers(numbers: Any) -> Sequence[str] | None:
     return texts
 
 
+_COLUMNS_EXAMPLE = '{"messages.content": "drop"}'
+
+
+def _actions(columns: Any) -> Mapping[str, str]:
+    """What is to happen to which column, by `table.column`."""
+    if isinstance(columns, str):
+        columns = _json(columns)
+    if isinstance(columns, int) or columns == "":
+        # How wide the terminal is: dlt takes COLUMNS of the environment for any section's.
+        columns = _configured("columns")
+        columns = _json(columns) if isinstance(columns, str) else columns
+    if columns is not None and not isinstance(columns, Mapping):
+        raise _refused("columns", f"says what happens to which column, such as {_COLUMNS_EXAMPLE}")
+    actions: dict[str, str] = {}
+    for name, action in (columns or {}).items():
+        # TOML makes a table of a key with a point unless it is quoted.
+        nested = action if isinstance(action, Mapping) else None
+        actions |= {f"{name}.{column}": a for column, a in nested.items()} if nested else {}
+        actions |= {} if nested else {name: action}
+    return actions
+
+
+def _configured(name: str) -> Any:
+    """What stands under `sources.flowiq` itself, wherever it stands first."""
+    sections = _SECTION.split(".")
+    found = (
+        provider.get_value(name, Any, None, *sections)[0]
+        for provider in dlt.config.config_providers
+    )
+    return next((value for value in found if value is not None), None)
+
+
+def _names(names: Any) -> Sequence[str] | None:
+    if isinstance(names, str):
+        names = _json(names)
+    if names is not None and not (
+        isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
+    ):
+        raise _refused("keep_undocumented", 'must be a list of names, such as ["message_type"]')
+    return names
+
+
+def _check_hash_key(key: str | None) -> None:
+    if key is not None and (len(key) < SHORTEST_KEY or len(set(key)) < SHORTEST_KEY // 4):
+        raise _refused(
+            "hash_key",
+            f"is too easy to guess: take {SHORTEST_KEY} random characters or more, "
+            "such as `openssl rand -hex 32` prints",
+        )
+
+
+def _json(text: str) -> Any:
+    """What an environment variable holds; the text itself if it is no JSON."""
+    try:
+        return dlt.common.json.loads(text)
+    except ValueError:
+        return text
+
+
 def _json_list(text: str) -> Any:
     """What an environment variable holds, if it is a list."""
-    try:
-        return dlt.common.json.loads(text) if text.lstrip().startswith("[") else None
-    except ValueError:
-        return None
+    value = _json(text) if text.lstrip().startswith("[") else None
+    return None if isinstance(value, str) else value
 
 
 def _date(name: str, value: Any) -> datetime:

@@ -6,7 +6,7 @@ Each is a resource of its own. What they share, so that every page is asked for 
 `Feed` in `loading/feed.py`.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -73,6 +73,10 @@ def flowiq_source(
     package_minutes: float = Settings.package_minutes,
     delete_gone: bool = False,
     force: bool = False,
+    columns: Mapping[str, str] | None = None,
+    pseudonymise: bool = False,
+    keep_undocumented: Sequence[str] | None = None,
+    hash_key: str | None = None,
     settings: Settings = dlt.config.value,
 ) -> Feed:
     """`contacts`, `messages` and what is known of them, of one FlowIQ tenant.
@@ -100,6 +104,12 @@ def flowiq_source(
         package_minutes: or after so many minutes.
         delete_gone: `sync` deletes the messages that the API no longer has.
         force: Believe it when more than a tenth of the conversations vanish at once.
+        columns: What happens to a column before anything is stored, `keep`, `hash` or `drop`:
+            `{"messages.content": "drop"}`.
+        pseudonymise: Hash or drop what says who a person is, in every table.
+        keep_undocumented: The only undocumented fields that are kept; without it all of them, and
+            with `pseudonymise` none.
+        hash_key: The secret that hashes are made with, 32 characters or more.
         settings: All of these in one object, as dlt has resolved and checked them.
 
     Raises:

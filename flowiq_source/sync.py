@@ -57,6 +57,7 @@ class Summary:
     vanished: int = 0
     stale: int = 0
     unlisted: int = 0
+    forgotten: int = 0
     unknown_numbers: list[int] = field(default_factory=list)
     replaced_characters: int = 0
     overflowed_fields: int = 0
@@ -125,6 +126,7 @@ class Summary:
             "carried_over": "conversations are left to the next run",
             "stale": "cursors were from the future: a clock was wrong; they were read again",
             "unlisted": "contacts that the API counts were not listed: the next run lists again",
+            "forgotten": "contacts of the list are passed over, because they are forgotten",
             "replaced_characters": "characters that no warehouse can hold became U+FFFD",
             "overflowed_fields": "undocumented fields went to the column `undocumented`",
         }
@@ -290,6 +292,7 @@ def _add_counts(summary: Summary, feed: Any) -> None:
         setattr(summary, name, counts[name])
     summary.read = counts["complete"]
     summary.newer = counts.get("newer")
+    summary.forgotten = feed.run.roster.forgotten
     summary.unknown_numbers = feed.run.roster.unknown_numbers
     summary.replaced_characters = counts["replaced"]
     summary.overflowed_fields = counts["overflowed"]

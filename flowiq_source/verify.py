@@ -1,6 +1,7 @@
 """Does the warehouse equal the API? Conversation by conversation, by the API's own counts."""
 
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -9,16 +10,19 @@ import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.job_client_impl import SqlJobClientBase
 
-from flowiq_source.api.client import Meter
+from flowiq_source.api.client import Meter, Params
 from flowiq_source.committed import messages_state, reading
-from flowiq_source.errors import ConfigurationError, NotFound
+from flowiq_source.errors import ConfigurationError, Inconsistent, NotFound
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.loading.state import TenantState
 from flowiq_source.loading.tables import TableNames
 from flowiq_source.loading.undocumented import forget_working_folder
 from flowiq_source.loading.views import gone
-from flowiq_source.reading.listing import conversation_ways
+from flowiq_source.reading.conversation import Conversation
+from flowiq_source.reading.listing import Roster, conversation_ways
 from flowiq_source.reading.pool import in_order
+from flowiq_source.rows.convert import contact_row
+from flowiq_source.rows.extras import extra_columns
 from flowiq_source.settings import PAGE_SIZE
 from flowiq_source.source import FlowiqSource
 
@@ -73,8 +77,9 @@ def verify(
 ) -> Verification:
     """Compare the API's `totalMessages` with the messages that are not gone.
 
-    One request per conversation. What the API counts and never hands out (`surplus` in
-    `conversations`) is no difference.
+    One request per conversation, and those of the contact list where the warehouse holds
+    pseudonyms, which the API cannot be asked by. What the API counts and never hands out
+    (`surplus` in `conversations`) is no difference.
 
     Args:
         pipeline: The pipeline that loaded the warehouse.
@@ -93,9 +98,11 @@ def verify(
             counts = [_seen(one) for one in known]
         else:
             client = source.feed.connect(source.feed.settings, sleep=time.sleep)
-            answers = list(in_order([partial(_counted, client, one) for one in known]))
+            ways, requests = _ways(client, source)
+            asked = [partial(_counted, client, one, ways(one)) for one in known]
+            answers = list(in_order(asked))
             counts = [count for count, _ in answers]
-            requests = sum(meter.requests for _, meter in answers)
+            requests += sum(meter.requests for _, meter in answers)
         differences = [
             Difference(one.contact_id, one.whatsapp_id, one.live, count)
             for one, count in zip(known, counts, strict=True)
@@ -150,9 +157,28 @@ def _seen(known: _Known) -> int:
     return known.message_count - (known.surplus or 0)
 
 
-def _counted(client: Any, known: _Known) -> tuple[int, Meter]:
+def _ways(client: Any, source: FlowiqSource) -> tuple[Callable[[_Known], Sequence[Params]], int]:
+    """How the API is asked for a conversation, and the requests that it cost to find out.
+
+    A warehouse of pseudonyms holds no numbers: then the contact list is asked for them.
+    """
+    if not source.feed.policy.pseudonymise:
+        return lambda known: conversation_ways(known.contact_id, known.whatsapp_id or ""), 0
+    policy, now, extras = source.feed.policy, source.feed.now(), extra_columns()
+    tenant = source.feed.settings.tenant_key
+    roster = Roster(
+        client, lambda raw: policy.contact(contact_row(raw, tenant, now, extras)), lambda: None
+    )
+    requests = sum(page.meter.requests for page in roster.list_all())
+    if roster.error:
+        raise Inconsistent(f"the list of contacts is not complete: {roster.error}")
+    unlisted = Conversation("")
+    return lambda known: roster.by_id.get(known.contact_id, unlisted).ways, requests
+
+
+def _counted(client: Any, known: _Known, ways: Sequence[Params]) -> tuple[int, Meter]:
     meter = Meter()
-    for who in conversation_ways(known.contact_id, known.whatsapp_id or ""):
+    for who in ways:
         try:
             page = client.messages(who, 1, meter, size=PAGE_SIZE, ascending=False)
         except NotFound:

@@ -20,6 +20,9 @@ from flowiq_source.loading.undocumented import bring_schema_up_to_date, client_o
 
 logger = logging.getLogger("flowiq_source")
 
+FORGOTTEN = "forgotten"
+"""The table of the tombstones that `forget` sets; dlt knows nothing of it."""
+
 Client = SqlClientBase[Any]
 Rows = list[tuple[Any, ...]]
 
@@ -125,6 +128,23 @@ class Committed:
             self.tenant_id,
         )
         return {row[:-1]: row[-1] for row in found}
+
+    def has_numbers(self, table: str) -> bool:
+        """Whether a table has a number that is not hashed."""
+        return bool(
+            self._rows(
+                f"SELECT 1 FROM {self._name(table)} WHERE tenant_id = %s "  # noqa: S608
+                "AND length(whatsapp_id) < 32 LIMIT 1",
+                self.tenant_id,
+            )
+        )
+
+    def tombstones(self) -> Rows:
+        """The hashes by which forgotten people are known, and the id of the key of each."""
+        return self._rows(
+            f"SELECT value, key_id FROM {self._name(FORGOTTEN)} WHERE tenant_id = %s",  # noqa: S608
+            self.tenant_id,
+        )
 
     def _rows(self, sql: str, *values: Any) -> Rows:
         """The rows of a query; none where a table in it does not exist."""

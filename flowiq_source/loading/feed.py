@@ -28,6 +28,12 @@ from flowiq_source.loading.counters import Counters
 from flowiq_source.loading.destination import Committed, mend_tables, sql_of
 from flowiq_source.loading.incremental import backfill_start
 from flowiq_source.loading.known import held_against, known_of
+from flowiq_source.loading.privacy import (
+    check_key,
+    kept_undocumented,
+    policy_of,
+    with_the_forgotten,
+)
 from flowiq_source.loading.state import OpenRun, TenantState
 from flowiq_source.loading.undocumented import (
     has_row_steps,
@@ -42,6 +48,7 @@ from flowiq_source.rows.arrow import map_page, read_rows
 from flowiq_source.rows.convert import Mapped, Row, contact_row, rejected_rows
 from flowiq_source.rows.extras import extra_columns
 from flowiq_source.rows.identities import identity_rows
+from flowiq_source.rows.privacy import Policy
 from flowiq_source.settings import Settings
 from flowiq_source.times import utc_now
 
@@ -136,6 +143,7 @@ class Feed:
 
     def __init__(self, settings: Settings, now: Callable[[], datetime] = utc_now) -> None:
         self.settings, self.now = settings, now
+        self.policy = policy_of(settings)
         self.bounds = NO_BOUNDS
         self.run: Run | None = None
         self.connect: Callable[..., Any] = FlowiqClient
@@ -144,8 +152,8 @@ class Feed:
 
     def contacts(self) -> Iterator[Any]:
         """The rows of `contacts`."""
-        for event, _ in self._take("contacts"):
-            yield [mapped.row for mapped in event.contacts]
+        for event, extract in self._take("contacts"):
+            yield extract.kept("contacts", [mapped.row for mapped in event.contacts])
         yield dlt.mark.materialize_table_schema()
 
     def contact_identities(self) -> Iterator[Any]:
@@ -156,7 +164,8 @@ class Feed:
                 for mapped in event.contacts
                 for row in identity_rows(mapped.row, mapped.identities, mapped.row["synced_at"])
             ]
-            yield extract.since_first_seen("contact_identities", rows)
+            kept = extract.kept("contact_identities", rows)
+            yield extract.since_first_seen("contact_identities", kept)
         yield dlt.mark.materialize_table_schema()
 
     def messages(self) -> Iterator[Any]:
@@ -165,8 +174,10 @@ class Feed:
         for results, extract in self._take("messages"):
             pages = [page for one in results for page in one.pages]
             if extract.columnar:
-                yield from tables.message_columns(pages, extract.names.messages, extract.load_id)
-            rows = [row for page in pages for row in page.rows]
+                yield from tables.message_columns(
+                    pages, extract.names.messages, extract.load_id, extract.policy
+                )
+            rows = extract.kept("messages", [row for page in pages for row in page.rows])
             yield rows
             extract.keep(results, reactions=any(row.get("reactions") for row in rows))
         if extract is None:
@@ -184,6 +195,7 @@ class Feed:
                 # A backfill sees a part; only its failures say something of the whole.
                 if one.is_settled and not (extract.run.backfill_from and one.status != "failed")
             ]
+            rows = extract.kept("conversations", rows)
             if extract.columnar:
                 yield from tables.conversation_columns(rows, extract.load_id)
             else:
@@ -200,7 +212,8 @@ class Feed:
             ]
             if rows:
                 logger.warning("%d values did not fit their column: see rejected_rows", len(rows))
-                yield extract.since_first_seen("rejected_rows", rows)
+                kept = extract.kept("rejected_rows", rows)
+                yield extract.since_first_seen("rejected_rows", kept)
         yield dlt.mark.materialize_table_schema()
 
     def check(self) -> None:
@@ -243,6 +256,7 @@ class _Extract:
         self.columnar = self._is_loaded and is_columnar(feed.settings, self._messages)
         if self._is_loaded:
             self._have_tables()
+        self.policy = self._policy()
         if feed.run is None or not feed.run.left or not self._is_loaded:
             feed.run = self._new_run()
         self.run = feed.run
@@ -302,6 +316,13 @@ class _Extract:
         state = self._state()
         state.keep_load(self.load_id, self._filled, anew=self._why_anew is not None)
         state.keep_run(self.run.known.number, open_run)
+        policy = self.policy
+        if policy.hashes and policy.hasher:
+            state.keep_policy(policy.hasher.key_id, pseudonymised=policy.pseudonymise)
+
+    def kept(self, table: str, rows: list[Row]) -> list[Row]:
+        """What is kept of rows of a table."""
+        return self.policy.rows(table, rows)
 
     def since_first_seen(self, name: str, rows: list[Row]) -> list[Row]:
         """The rows with the times at which the destination first saw them."""
@@ -329,17 +350,32 @@ class _Extract:
                 return otherwise
             return question(Committed(client, self._feed.settings.tenant_key))
 
+    def _policy(self) -> Policy:
+        """What is kept of rows, if it is what the destination's rows were kept by."""
+        policy = self._feed.policy
+        if not self._is_loaded:
+            return policy
+        tenant = self._feed.settings.tenant_key
+        state = TenantState.of(dlt.current.resource_state("messages"), tenant)
+        check_key(policy, state)
+        return self._ask(
+            lambda committed: with_the_forgotten(policy, state, committed, self.names), policy
+        )
+
     def _new_run(self) -> Run:
-        feed, stop = self._feed, Stop(signals.raise_if_signalled)
+        feed, stop, policy = self._feed, Stop(signals.raise_if_signalled), self.policy
         known, messages = self._known(), self._messages
-        extras = extra_columns(tables.undocumented_columns(self._source, self.names))
+        columns = tables.undocumented_columns(self._source, self.names)
+        for table, wanted in kept_undocumented(feed.settings).items():
+            columns[table] += wanted
+        extras = extra_columns(columns)
         tenant, columnar = feed.settings.tenant_key, self.columnar
         return Run(
             api=feed.connect(feed.settings, sleep=stop.sleep, read_rows=read_rows),
             settings=feed.settings,
             known=known,
             at_most=at_most(self._limits),
-            map_contact=lambda raw, at: contact_row(raw, tenant, at, extras),
+            map_contact=lambda raw, at: policy.contact(contact_row(raw, tenant, at, extras)),
             map_page=lambda rows, origin: map_page(rows, origin, extras, columnar=columnar),
             now=feed.now,
             stop=stop,

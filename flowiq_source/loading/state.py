@@ -93,6 +93,21 @@ class TenantState:
         }
 
     @property
+    def hash_key(self) -> str:
+        """The id of the key that the tenant's rows were hashed with; empty where none was."""
+        return str(self.raw.get("hash_key", ""))
+
+    @property
+    def pseudonymised(self) -> bool:
+        """Whether the tenant's rows hold pseudonyms."""
+        return bool(self.raw.get("pseudonymised", False))
+
+    def keep_policy(self, hash_key: str, *, pseudonymised: bool) -> None:
+        """Remember how rows were hashed."""
+        if hash_key:
+            self.raw |= {"hash_key": hash_key, "pseudonymised": pseudonymised}
+
+    @property
     def open_run(self) -> OpenRun | None:
         """The run that was interrupted between two of its packages, if one was."""
         entry = self.raw.get("open_run")

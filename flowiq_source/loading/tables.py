@@ -22,6 +22,7 @@ from flowiq_source.rows.columns import (
     arrow_schema,
 )
 from flowiq_source.rows.convert import Row
+from flowiq_source.rows.privacy import Policy
 
 
 class Table(TypedDict, total=False):
@@ -179,9 +180,11 @@ def undocumented_columns(source: DltSource, names: TableNames) -> dict[str, list
     }
 
 
-def message_columns(pages: Sequence[MappedPage], table_name: str, load_id: str) -> Iterator[Any]:
+def message_columns(
+    pages: Sequence[MappedPage], table_name: str, load_id: str, policy: Policy
+) -> Iterator[Any]:
     """The messages of pages that are columns, as dlt loads them without looking at them."""
-    table = message_table(pages)
+    table = policy.arrow(message_table(pages))
     if table:
         # dlt would give the child tables all columns of the Arrow table: so here it hears of none.
         hints = dlt.mark.make_hints(table_name=table_name, nested_hints={})

@@ -61,6 +61,8 @@ class Roster:
     """Requests of passes over the list that did not add up."""
     is_short: bool = False
     """Whether the API counts more contacts than it lists, twice the same."""
+    forgotten: int = 0
+    """Contacts that were erased and are passed over."""
     unknown_numbers: list[int] = field(default_factory=list)
     """Positions, from 1, in `phone_numbers` that the API knows no contact for."""
 
@@ -189,7 +191,9 @@ class Roster:
         new = {m.row["id"]: m for m in contacts if m.row["id"] not in self.by_id}
         for contact_id, mapped in new.items():
             self.by_id[contact_id] = _conversation(mapped)
-        return list(new.values())
+        self.forgotten += sum(mapped.forgotten for mapped in new.values())
+        # The others count as listed, and nothing else of them is wanted.
+        return [mapped for mapped in new.values() if not mapped.forgotten]
 
 
 def _value(text: str) -> str:
@@ -204,7 +208,9 @@ def _values(mapped: Mapped) -> set[str]:
 
 def _conversation(mapped: Mapped) -> Conversation:
     row = mapped.row
-    ways = conversation_ways(row["id"], address(mapped.identities)) if mapped.addressable else []
+    # By the API's id: the row's may be a pseudonym.
+    number = address(mapped.identities)
+    ways = conversation_ways(mapped.own_id, number) if mapped.addressable else []
     unread = bool(row["unread_count"] or row["has_unread_messages"])
     return Conversation(row["id"], row["whatsapp_id"], ways, row["last_message_at"], unread)
 

@@ -41,8 +41,9 @@ class Mapped:
 
     `rejected` holds what did not fit. `replaced` counts the NULs and lone surrogates that no
     warehouse can hold and that became U+FFFD, `overflowed` the undocumented fields that got no
-    column of their own. Of a contact, `identities` are whom its numbers and ids stand for, and it
-    is `addressable` if the API can be asked for its conversation.
+    column of their own. Of a contact, `identities` are whom its numbers and ids stand for, `own_id`
+    is the API's id of it, it is `addressable` if the API can be asked for its conversation, and
+    `forgotten` if it was erased and is not to come back.
     """
 
     row: Row
@@ -50,7 +51,9 @@ class Mapped:
     replaced: int = 0
     overflowed: int = 0
     identities: list[Identity] = field(default_factory=list)
+    own_id: str = ""
     addressable: bool = True
+    forgotten: bool = False
 
     def reject(self, column: str, value: object, reason: str) -> None:
         """Note that `value` is left out of `column`."""
@@ -76,6 +79,7 @@ def contact_row(raw: Any, tenant_id: str, synced_at: datetime, extras: Extras) -
     row = mapped.row
     row |= {"tenant_id": tenant_id, "synced_at": synced_at}
     mapped.identities = identities(_shown(raw) if isinstance(raw, dict) else ())
+    mapped.own_id = row["id"] or ""
     mapped.addressable = bool(row["id"] or mapped.identities)
     if not mapped.addressable:
         mapped.reject("id", None, "neither an id nor a number: the conversation cannot be read")
