@@ -25,6 +25,7 @@ from flowiq_source.cli import failures, project
 from flowiq_source.cli.checks import check_all
 from flowiq_source.cli.demo import demonstrate
 from flowiq_source.cli.progress import DISPLAYS, Progress
+from flowiq_source.errors import ConfigurationError
 from flowiq_source.sandbox.command import sandbox
 from flowiq_source.source import FlowiqSource
 from flowiq_source.source import flowiq_source as make_source
@@ -224,15 +225,41 @@ def verify(session: Session, *, from_last_sync: bool, mark: bool) -> Result:
 @command("flowiq status", "flowiq status --json | jq .tables.messages")
 def status(session: Session) -> Result:
     """Say what the warehouse holds, without a request."""
-    # No request is sent, so a machine that has no token can ask.
-    token = dlt.secrets.get("sources.flowiq.bearer_token", str) or "none"
-    return flowiq_source.status(session.pipeline(), session.source(bearer_token=token))
+    return flowiq_source.status(session.pipeline(), session.source(bearer_token=_any_token()))
+
+
+def _any_token() -> str:
+    """No request is sent, so a machine that has no token can do it."""
+    return dlt.secrets.get("sources.flowiq.bearer_token", str) or "none"
 
 
 @command("flowiq check", "flowiq check --project ~/etl --json")
 def check(session: Session) -> Result:
     """Try settings, API and destination, for two requests."""
     return check_all(session.pipeline, session.source)
+
+
+@command(
+    "flowiq forget --phone +27821234567",
+    "flowiq forget --contact c7d49032-8e88-4923 --yes --json",
+)
+@click.option("--phone", metavar="NUMBER", help="Everybody who has this number, or had it.")
+@click.option("--contact", metavar="ID", help="The contact with this id.")
+@click.option("--yes", is_flag=True, help="Do not ask.")
+def forget(session: Session, *, phone: str | None, contact: str | None, yes: bool) -> Result:
+    """Remove one person from the warehouse, and from what later syncs bring."""
+    source, pipeline = session.source(bearer_token=_any_token()), session.pipeline()
+    if not yes:
+        found = flowiq_source.forget(pipeline, source, phone=phone, contact=contact, dry_run=True)
+        click.echo(str(found), err=True)
+        try:
+            sure = click.confirm("Remove that for good?", err=True)
+        except click.Abort:
+            # Nobody is there to answer.
+            sure = False
+        if not sure:
+            raise ConfigurationError("nothing was removed; --yes does not ask")
+    return flowiq_source.forget(pipeline, source, phone=phone, contact=contact)
 
 
 @command("flowiq demo")

@@ -47,6 +47,7 @@ class Progress(Collector):
         self._messages: dict[str, str] = {}
         self._read = self._committed = 0
         self._told_at = 0.0
+        self._live: Live | None = None
 
     def __deepcopy__(self, memo: Any) -> "Progress":
         """Itself: dlt copies a pipeline's collector when it drops the working folder."""
@@ -79,6 +80,8 @@ class Progress(Collector):
         self._counts.clear()
         self._totals.clear()
         self._messages.clear()
+        if self._live and not self._live.is_started:
+            self._live.start()
         if self.display == "json":
             self._tell("start", {"step": self.doing})
 
@@ -109,15 +112,16 @@ class Progress(Collector):
         over = threading.Event()
         try:
             if self.display == "live":
-                with Live(get_renderable=self._drawn, console=self.console, transient=True):
-                    yield
-                return
+                # It begins with dlt's first step: a command may ask something before.
+                self._live = Live(get_renderable=self._drawn, console=self.console, transient=True)
             if self.display == "lines":
                 # In a thread, because dlt is silent while it loads.
                 threading.Thread(target=self._print_lines, args=(over,), daemon=True).start()
             yield
         finally:
             over.set()
+            if self._live:
+                self._live.stop()
             logger.removeHandler(handler)
             logger.setLevel(before[0])
             logger.propagate = before[1]

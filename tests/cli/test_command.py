@@ -349,6 +349,27 @@ def test_the_dlt_command_line_has_it_too(environment: dict[str, str], tmp_path: 
     assert json.loads(done.stdout)["tables"] == {}
 
 
+def test_forget_asks_first(
+    run: Run, sandbox: Sandbox, alice: Contact, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """What would be removed, and then removes it; no number is said."""
+    write(sandbox, alice, 3)
+    run()
+    key = {"SOURCES__FLOWIQ__HASH_KEY": "0123456789abcdef" * 4}
+    done = run("forget", "--phone", alice.number, **key)
+    assert done.returncode == 2
+    assert "nothing was removed" in done.stderr
+    terminal = Terminal(environment | key, tmp_path, "forget", "--phone", f"+{alice.number}")
+    terminal.wait_for(r"Remove that for good\? \[y/N\]")
+    terminal.child.sendline("y")
+    assert terminal.end() == 0
+    assert re.search(rb"rows deleted +.*messages 3", terminal.raw)
+    assert alice.number.encode() not in terminal.raw
+    done = run("forget", "--contact", alice.id, "--yes", "--json", **key)
+    assert json.loads(done.stdout)["contacts"] == 0
+    assert run("status").returncode == 0
+
+
 def test_a_file_that_the_command_made_opens(run: Run, sandbox: Sandbox, tmp_path: Path) -> None:
     """By any program of the owner's."""
     run()
