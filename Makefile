@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LEAN := MALLOC_ARENA_MAX=2 ARROW_DEFAULT_MEMORY_POOL=system
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run backfill plan verify status test check oldest bench format lock clean
+.PHONY: help setup demo run backfill plan verify status test check oldest wheel bench format lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -52,6 +52,13 @@ oldest: setup ## Run the core of the tests against the lowest supported dlt
 		--editable '.[test]'
 	.venv-oldest/bin/pytest tests/loading/test_plain_dlt.py tests/loading/test_state.py
 
+wheel: setup ## Install the wheel into an empty environment, and run its demo from another folder
+	rm -rf build/wheel .venv-wheel
+	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
+	$(PYTHON) -m venv .venv-wheel
+	.venv-wheel/bin/pip install --quiet --disable-pip-version-check build/wheel/*.whl
+	cd build/wheel && ../../.venv-wheel/bin/flowiq demo
+
 bench: setup ## Measure it beside its peers (about half an hour): make bench ARGS="--only peers"
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
@@ -66,4 +73,4 @@ lock: setup ## Write requirements.lock anew, for every supported Python
 		--output-file requirements.lock pyproject.toml
 
 clean: ## Remove the environment, the caches and the demo's data
-	rm -rf $(VENV) .venv-oldest .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .venv-oldest .venv-wheel .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
