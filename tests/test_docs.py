@@ -3,18 +3,21 @@
 import os
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import duckdb
+import git
 import pytest
 
 from flowiq_source.sandbox import Sandbox, World
 from tests.support.script import FLOWIQ, ROOT
 
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+HASH_KEY = {"SOURCES__FLOWIQ__HASH_KEY": "0123456789abcdef" * 4}
 BLOCK = re.compile(r"^```(?P<kind>sh|python|sql)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -92,10 +95,35 @@ def test_every_make_command_of_the_docs_works(
         assert done(["bash", "-c", line], environment, ROOT)
 
 
+def test_every_command_of_the_docs_works(environment: dict[str, str], tmp_path: Path) -> None:
+    """Each `flowiq …` that a table names, from an empty folder; the sandbox would not end."""
+    text = "\n".join(page.read_text() for page in PAGES)
+    found = re.findall(r"\| `flowiq ([^`]+)` \|", text)
+    assert len(found) > 7
+    for words in sorted(found, key=lambda words: words.startswith(("verify", "forget"))):
+        if not words.startswith("sandbox"):
+            wanted = shlex.split(words.replace("NUMBER", "27820000000 --yes"))
+            done([*FLOWIQ, *wanted], environment | HASH_KEY, tmp_path)
+
+
+def test_dlt_init_makes_a_project_of_it(tmp_path: Path) -> None:
+    """From this repository, with a script that names the source and its credentials."""
+    repository = tmp_path / "repository"
+    shutil.copytree(ROOT / "sources", repository / "sources")
+    stored = git.Repo.init(repository)
+    stored.git.add("sources")
+    stored.index.commit("All")
+    home = tmp_path / "home"
+    home.mkdir()
+    dlt = [str(Path(sys.executable).with_name("dlt")), "--non-interactive", "init", "flowiq"]
+    done([*dlt, "duckdb", "--location", str(repository)], dict(os.environ), home)
+    assert "sync(pipeline, flowiq_source())" in (home / "flowiq_pipeline.py").read_text()
+    assert "bearer_token" in (home / ".dlt" / "secrets.toml").read_text()
+
+
 def test_every_query_of_the_docs_answers(environment: dict[str, str], tmp_path: Path) -> None:
-    """Against what the pipeline script has loaded."""
-    script = str(ROOT / "pipelines" / "flowiq_pipeline.py")
-    done([sys.executable, script], environment, tmp_path)
+    """Against what the command has loaded."""
+    done([*FLOWIQ, "sync"], environment, tmp_path)
     queries = [text for _, text in blocks("sql")]
     assert len(queries) >= 3
     with duckdb.connect(str(tmp_path / "docs.duckdb")) as connection:

@@ -153,7 +153,7 @@ class Progress(Collector):
 
     def line(self) -> str:
         """All of it in one line."""
-        parts = [_of(self._counts[name], self._totals.get(name), name) for name in self._shown()]
+        parts = [_of(self._count_of(name), self._totals.get(name), name) for name in self._shown()]
         notes = list(self._messages.values())
         done = [f"{_count(self.packages, 'package')} committed"] if self.packages else []
         return f"{self.doing}: " + ", ".join([*parts, *notes, *done] or ["…"])
@@ -165,13 +165,17 @@ class Progress(Collector):
             wanted = ["Files", "Items", "Jobs"]
         return [name for name in wanted if name in self._counts]
 
+    def _count_of(self, name: str) -> int:
+        # dlt counts rows anew with each package.
+        return self._counts[name] + (self._read if name == "messages" else 0)
+
     def _drawn(self) -> RenderableType:
         """The lines of the terminal; a narrow one cuts them."""
         grid = Table.grid(padding=(0, 1))
         grid.add_column(no_wrap=True)
         grid.add_column(no_wrap=True, ratio=1)
         for name in self._shown():
-            count, total = self._counts[name], self._totals.get(name)
+            count, total = self._count_of(name), self._totals.get(name)
             bar = ProgressBar(total, min(count, total), width=20) if total else Text("")
             grid.add_row(bar, Text(_of(count, total, name), overflow="ellipsis"))
         head = f"flowiq is {self.doing}"

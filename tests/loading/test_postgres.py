@@ -2,7 +2,6 @@
 
 import os
 import subprocess
-import sys
 import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +16,7 @@ from flowiq_source import Summary, flowiq_source, sync, verify
 from flowiq_source.sandbox import Sandbox, World
 
 psycopg2: Any = pytest.importorskip("psycopg2")
+from tests.support.script import FLOWIQ
 
 SERVER = os.environ.get("FLOWIQ_TEST_POSTGRES")
 
@@ -25,8 +25,6 @@ pytestmark = pytest.mark.skipif(
     reason="no PostgreSQL: run tests/with_postgres.sh make check, or set FLOWIQ_TEST_POSTGRES "
     "to the URL of a database that may be written to",
 )
-
-PIPELINE = Path(__file__).parents[2] / "pipelines" / "flowiq_pipeline.py"
 
 
 @pytest.fixture
@@ -190,7 +188,7 @@ def test_a_user_without_rights_is_found_before_a_request(
 
 
 def test_two_tenants_load_into_one_dataset_at_the_same_time(tmp_path: Path, dataset: str) -> None:
-    """As two processes of the pipeline script, again and again."""
+    """As two processes of the command, again and again."""
     with (
         Sandbox(World(seed=1), tenant="one", limited=False) as one,
         Sandbox(World(seed=2), tenant="two", limited=False) as two,
@@ -216,7 +214,7 @@ def test_two_tenants_load_into_one_dataset_at_the_same_time(tmp_path: Path, data
 
 
 def start(api: Sandbox, folder: Path, dataset: str) -> "subprocess.Popen[str]":
-    """The pipeline script for the sandbox's tenant."""
+    """The command for the sandbox's tenant."""
     environment = {
         "SOURCES__FLOWIQ__BASE_URL": api.url,
         "SOURCES__FLOWIQ__BEARER_TOKEN": api.token,
@@ -228,7 +226,7 @@ def start(api: Sandbox, folder: Path, dataset: str) -> "subprocess.Popen[str]":
         "RUNTIME__DLTHUB_TELEMETRY": "false",
     }
     return subprocess.Popen(
-        [sys.executable, PIPELINE, "--debug"],
+        [*FLOWIQ, "sync", "--debug"],
         env=os.environ | environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
