@@ -14,10 +14,9 @@ import pytest
 
 from flowiq_source import Summary, flowiq_source, sync, verify
 from flowiq_source.sandbox import Sandbox, World
-
-psycopg2: Any = pytest.importorskip("psycopg2")
 from tests.support.script import FLOWIQ
 
+psycopg2: Any = pytest.importorskip("psycopg2")
 SERVER = os.environ.get("FLOWIQ_TEST_POSTGRES")
 
 pytestmark = pytest.mark.skipif(
