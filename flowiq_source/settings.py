@@ -5,13 +5,14 @@ import math
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from numbers import Integral, Real
 from typing import Any, Literal, Optional
 from urllib.parse import urlsplit
 
 import dlt
 from dlt.common.configuration import configspec
 from dlt.common.configuration.specs import BaseConfiguration
-from dlt.common.typing import TSecretStrValue
+from dlt.common.typing import TSecretStrValue, extract_inner_type
 
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.times import BEGINNING, parse_timestamp
@@ -37,6 +38,12 @@ SHORTEST_KEY = 32
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _SECTION = "sources.flowiq"
+_KINDS: dict[Any, tuple[type, str]] = {
+    str: (str, "a text"),
+    bool: (bool, "true or false"),
+    int: (Integral, "a whole number"),
+    float: (Real, "a number"),
+}
 
 
 @configspec
@@ -46,7 +53,7 @@ class Settings(BaseConfiguration):
     dlt resolves them from arguments, environment and files, and then has them checked.
 
     Raises:
-        ConfigurationError: a value is missing, misspelt or cannot be right.
+        ConfigurationError: a value is misspelt or cannot be right.
     """
 
     bearer_token: TSecretStrValue = None  # type: ignore[assignment]
@@ -75,8 +82,12 @@ class Settings(BaseConfiguration):
     def on_resolved(self) -> None:
         """Check everything that can be checked without a request."""
         _check_keys()
+        for name, hint in self.get_resolvable_fields().items():
+            _check_kind(name, getattr(self, name), hint)
         _check_token(self.bearer_token)
         _check_url(self.base_url)
+        tenant = self.tenant_key
+        _check("tenant_id", _is_plain(tenant) and tenant == tenant.strip(), "must be a plain name")
         self._check_numbers()
         if self.backend not in ("rows", "pyarrow"):
             raise _refused("backend", 'is "rows" or "pyarrow"')
@@ -145,12 +156,25 @@ def _check(name: str, right: bool, why: str) -> None:  # noqa: FBT001
         raise _refused(name, why)
 
 
+def _check_kind(name: str, value: Any, hint: Any) -> None:
+    """Refuse an argument of another type; dlt does so with what it reads from its config."""
+    kind, what = _KINDS.get(extract_inner_type(hint), (object, ""))
+    if value is not None and kind is not object:
+        is_right = isinstance(value, kind) and isinstance(value, bool) == (kind is bool)
+        _check(name, is_right, f"must be {what}")
+
+
+def _is_plain(text: str) -> bool:
+    """Whether it may be one name; dlt makes a text of a list or a table."""
+    return text.isprintable() and not set(text) & set('"[]{}')
+
+
 def _check_keys() -> None:
     """Refuse a key that is no setting: a misspelt one would be passed over in silence."""
     known = Settings.get_resolvable_fields()
     for key in _configured_keys():
         if key not in known:
-            near = difflib.get_close_matches(key, known, 1, 0.5)
+            near = difflib.get_close_matches(key.lower(), known, 1, 0.58)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
             raise _refused(key, f"is no setting: {hint}")
 
@@ -176,7 +200,7 @@ def _is_of_a_resource(key: str, value: Any) -> bool:
 
 def _check_token(token: str) -> None:
     # A header cannot carry white space or control characters, and quoting the value would leak it.
-    if not token or not token.isascii() or not token.isprintable() or " " in token:
+    if not token or not token.isascii() or not _is_plain(token) or set(token) & set(" '"):
         raise _refused(
             "bearer_token",
             "is empty or holds characters that no token has: "
@@ -190,7 +214,8 @@ def _check_url(url: str) -> None:
         host, _ = parts.hostname, parts.port
     except ValueError:
         host = None
-    if not host or parts.username or parts.query or parts.fragment:
+    is_clean = url.isprintable() and " " not in url
+    if not host or parts.username or parts.query or parts.fragment or not is_clean:
         raise _refused(
             "base_url",
             f"is not a plain URL such as https://host: the production value is {PRODUCTION_URL}",
@@ -210,12 +235,12 @@ def _phone_numbers(numbers: Any) -> Sequence[str] | None:
         numbers = _json_list(numbers)
     if not isinstance(numbers, list | tuple):
         raise _refused("phone_numbers", 'must be a list of texts, such as ["27123456789"]')
-    texts = [str(number).strip() for number in numbers]
+    # TOML has numbers without quotes, too.
+    texts = [str(number).strip() if type(number) in {str, int} else "" for number in numbers]
     for position, text in enumerate(texts, start=1):
         if not any(char.isdigit() for char in text):
-            raise _refused(
-                "phone_numbers", f": number {position} of {len(texts)} has no digits"
-            ) from None
+            which = f"number {position} of {len(texts)}"
+            raise _refused("phone_numbers", f"is wrong: {which} has no digits, or is no text")
     return texts
 
 
@@ -285,10 +310,10 @@ def _json_list(text: str) -> Any:
 
 
 def _date(name: str, value: Any) -> datetime:
-    if isinstance(value, date) and not isinstance(value, datetime):
-        value = value.isoformat()
+    # A number would be seconds: 20260101 is a day in 1970.
+    text = value.isoformat() if isinstance(value, date) else str(value)
     try:
-        return parse_timestamp(value.isoformat() if isinstance(value, datetime) else value)
+        return parse_timestamp(text if isinstance(value, str | date) else None)
     except ValueError:
         raise _refused(
             name, "is no ISO 8601 time such as 2025-01-31 or 2025-01-31T12:00:00Z"

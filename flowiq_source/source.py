@@ -113,7 +113,8 @@ def flowiq_source(
         settings: All of these in one object, as dlt has resolved and checked them.
 
     Raises:
-        ConfigurationError: a setting is missing, misspelt or cannot be right.
+        ConfigurationError: a setting is misspelt or cannot be right.
+        ConfigurationException: dlt's own, of one that is missing, or has another type in its files.
     """
     return Feed(settings)
 
