@@ -11,6 +11,7 @@ import pyarrow as pa
 from dlt.common.runtime import signals
 from dlt.common.schema import Schema
 from dlt.extract import DltSource
+from dlt.pipeline.exceptions import PipelineStepFailed
 
 from flowiq_source.errors import ConfigurationError, DestinationError
 from flowiq_source.loading.destination import mend_tables, try_to_write
@@ -185,6 +186,9 @@ def sync(
         with row_texts_unsaid(), sole_sync(pipeline):
             _sync(pipeline, flowiq, summary, delete_gone=_given(delete_gone, settings.delete_gone))
     except Exception as error:
+        if isinstance(error, PipelineStepFailed) and isinstance(error.__cause__, KeyboardInterrupt):
+            # dlt wraps it, and so it does with the signal that it has a load wait for.
+            raise KeyboardInterrupt from error
         refused = destination_error(error, pipeline.destination.destination_name)
         if refused is None:
             raise

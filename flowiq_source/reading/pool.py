@@ -77,7 +77,9 @@ class Pool(Generic[_T]):
         self._running: int | None = None
         self._is_over = False
         self._error: BaseException | None = None
-        self._changed = threading.Condition()
+        # Entered by itself: what is raised in a thread from outside can leave a condition locked.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
 
     def __iter__(self) -> Iterator[_T]:
         """What is there, and then what comes; may be gone on with later.
@@ -87,9 +89,12 @@ class Pool(Generic[_T]):
         """
         if self._running is None:
             self._running = IN_FLIGHT
-            for _ in range(IN_FLIGHT):
-                # Daemons: the interpreter need not wait for an answer that nobody wants.
-                threading.Thread(target=self._work, name="flowiq", daemon=True).start()
+            # None begins before all are there: CPython gives a thread that is just being made what
+            # somebody raises in the one that makes it, which would then wait for it for ever.
+            with self._lock:
+                for _ in range(IN_FLIGHT):
+                    # Daemons: the interpreter need not wait for an answer that nobody wants.
+                    threading.Thread(target=self._work, name="flowiq", daemon=True).start()
         while self._wait():
             yield self._take()
         if self._error:
@@ -97,7 +102,7 @@ class Pool(Generic[_T]):
 
     def close(self) -> None:
         """Give up what is running: nobody wants it any more."""
-        with self._changed:
+        with self._lock:
             self._is_over = True
             self._changed.notify_all()
 
@@ -105,13 +110,13 @@ class Pool(Generic[_T]):
         """Whether there is another result, when that is known."""
         while True:
             self._check()
-            with self._changed:
+            with self._lock:
                 if self._results or not self._running:
                     return bool(self._results)
                 self._changed.wait(_POLL_S)
 
     def _take(self) -> _T:
-        with self._changed:
+        with self._lock:
             result = self._results.popleft()
             self._weight -= self._weigh(result)
             if self._has_room():
@@ -129,17 +134,17 @@ class Pool(Generic[_T]):
             self._error = self._error or error
             self.close()
         finally:
-            with self._changed:
+            with self._lock:
                 self._running = (self._running or 0) - 1
                 self._changed.notify_all()
 
     def _next(self) -> Job[_T] | None:
-        with self._changed:
+        with self._lock:
             self._changed.wait_for(self._has_room)
             return None if self._is_over else next(self._jobs, None)
 
     def _put(self, result: _T) -> None:
-        with self._changed:
+        with self._lock:
             self._results.append(result)
             self._weight += self._weigh(result)
             self._changed.notify_all()
