@@ -1,11 +1,13 @@
 """A sandbox, a pipeline into a DuckDB file of its own, and questions to that file."""
 
+import gc
 import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from flowiq_source.sandbox import Sandbox, World
 from flowiq_source.sandbox.world import Contact
@@ -13,6 +15,17 @@ from tests.support.script import environment, run  # noqa: F401 - fixtures
 from tests.support.warehouse import Warehouse
 
 os.environ["RUNTIME__DLTHUB_TELEMETRY"] = "false"
+# How long an example takes says how busy the machine is.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
+
+
+def pytest_unconfigure() -> None:
+    """Let go of what Hypothesis leaves with the garbage collector.
+
+    Its callback would hold every module until DuckDB, at the very end, prints what has leaked.
+    """
+    gc.callbacks.clear()
 
 
 @pytest.fixture(autouse=True)
