@@ -12,7 +12,7 @@ from dlt.destinations.job_client_impl import SqlJobClientBase
 
 from flowiq_source.api.client import Meter, Params
 from flowiq_source.committed import messages_state, reading
-from flowiq_source.errors import ConfigurationError, Inconsistent, NotFound
+from flowiq_source.errors import BadRequest, ConfigurationError, Inconsistent, NotFound
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.loading.state import TenantState
 from flowiq_source.loading.tables import TableNames
@@ -182,6 +182,12 @@ def _counted(client: Any, known: _Known, ways: Sequence[Params]) -> tuple[int, M
         try:
             page = client.messages(who, 1, meter, size=PAGE_SIZE, ascending=False)
         except NotFound:
+            continue
+        except BadRequest:
+            if who is ways[-1]:
+                raise
+            continue
+        if known.live and not page.rows:
             continue
         total = len(page.rows) if page.total is None else page.total
         return total - (known.surplus or 0), meter

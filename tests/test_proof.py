@@ -121,7 +121,7 @@ def test_a_difference_is_named_and_can_be_marked_for_a_rescan(
     assert message_requests(sandbox) == 3
     text = str(verified(warehouse, sandbox, mark=True))
     assert f"contact {history[1].id}: 149 in the warehouse, 150 at the API" in text
-    warehouse.sync(sandbox)
+    assert warehouse.sync(sandbox).newer == 0
     assert message_requests(sandbox) == 4
     assert verified(warehouse, sandbox).differences == []
     assert loaded(warehouse) == expected(sandbox)

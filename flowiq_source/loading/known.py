@@ -86,9 +86,9 @@ def _why_not(
         return f"the table {tables.conversations} is empty or gone in the destination"
     if "messages" not in selected:
         return None
-    if any(cursor.known for cursor in known.cursors.values()) and committed.is_empty(
-        tables.messages
-    ):
+    # What the API has no longer may have been deleted.
+    holds = any(cursor.known and not cursor.missing for cursor in known.cursors.values())
+    if holds and committed.is_empty(tables.messages):
         return f"the table {tables.messages} is empty or gone in the destination"
     if state.has_reactions and not any(map(committed.has_rows, tables.children)):
         return f"the table {tables.children[0]} is empty or gone in the destination"

@@ -158,7 +158,10 @@ class Run:
             self.left -= not result.unfinished
             self._count_requests(result.meter)
             if self.backfill_from is None:
-                self.counts["newer"] += result.count_after(result.task.previous.newest)
+                previous = result.task.previous
+                # What is read again whole was known, though not when it was from.
+                known = 0 if previous.newest or previous.next_page else previous.known
+                self.counts["newer"] += max(0, result.count_after(previous.newest) - known)
             if result.is_settled:
                 self._count(result)
             else:
