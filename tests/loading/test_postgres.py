@@ -14,16 +14,12 @@ import pytest
 
 from flowiq_source import Summary, flowiq_source, sync, verify
 from flowiq_source.sandbox import Sandbox, World
+from tests.support.destinations import NEEDS_POSTGRES, SERVER
 from tests.support.script import FLOWIQ
 
 psycopg2: Any = pytest.importorskip("psycopg2")
-SERVER = os.environ.get("FLOWIQ_TEST_POSTGRES")
 
-pytestmark = pytest.mark.skipif(
-    not SERVER,
-    reason="no PostgreSQL: run tests/with_postgres.sh make check, or set FLOWIQ_TEST_POSTGRES "
-    "to the URL of a database that may be written to",
-)
+pytestmark = NEEDS_POSTGRES
 
 
 @pytest.fixture
