@@ -70,7 +70,10 @@ class Pool(Generic[_T]):
         weigh: Callable[[_T], int] = lambda _: 0,
         limit: int = 1,
         check: Callable[[], object] = lambda: None,
+        holds: bool = False,
     ) -> None:
+        """`holds` has what was taken weigh on until `free` is called."""
+        self._holds = holds
         self._jobs, self._weigh, self._limit, self._check = iter(jobs), weigh, limit, check
         self._results: deque[_T] = deque()
         self._weight = 0
@@ -118,10 +121,16 @@ class Pool(Generic[_T]):
     def _take(self) -> _T:
         with self._lock:
             result = self._results.popleft()
-            self._weight -= self._weigh(result)
+            if not self._holds:
+                self.free(self._weigh(result))
+        return result
+
+    def free(self, weight: int) -> None:
+        """Make room for as much as was taken."""
+        with self._lock:
+            self._weight -= weight
             if self._has_room():
                 self._changed.notify_all()
-        return result
 
     def _work(self) -> None:
         try:
@@ -170,7 +179,7 @@ def in_order(
         put((number, answer))
 
     jobs = (partial(run, number, ask) for number, ask in enumerate(asks))
-    pool = Pool(jobs, weigh=lambda _: 1, limit=IN_FLIGHT, check=check)
+    pool = Pool(jobs, weigh=lambda _: 1, limit=IN_FLIGHT, check=check, holds=True)
     early: dict[int, _T | Exception] = {}
     wanted = 0
     try:
@@ -178,6 +187,8 @@ def in_order(
             early[number] = result
             while wanted in early:
                 ready = early.pop(wanted)
+                # What waits for its turn has room for none ahead of it.
+                pool.free(1)
                 if isinstance(ready, Exception):
                     raise ready
                 yield ready

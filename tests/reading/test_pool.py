@@ -60,6 +60,8 @@ def test_what_a_job_raises_comes_after_the_results_of_those_that_have_begun() ->
 
     def late(put: Put[int]) -> None:
         begun.append(1)
+        # Else all of them may have run before another thread has its turn.
+        time.sleep(0.001)
 
     def fail(put: Put[int]) -> None:
         gate.set()
