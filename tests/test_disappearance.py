@@ -319,3 +319,48 @@ def test_a_fault_deletes_nothing(loaded_warehouse: Warehouse, sandbox: Sandbox) 
     assert loaded_warehouse.sync(sandbox).complete
     assert loaded_warehouse.one(count) == 30
     assert json.loads(json.dumps(summary.as_dict()))["complete"] is False
+
+
+@pytest.mark.parametrize("most", [2, 3])
+@pytest.mark.parametrize("answer", [nothing_found, nothing_there])
+def test_what_few_are_asked_for_at_a_time_is_no_less_a_fault(
+    ledger: Ledger, answer: Answer, most: int
+) -> None:
+    """With `max_requests`, what earlier runs left in doubt counts too."""
+    before = ledger.truth()
+    ledger.sandbox.intercept = answer
+    for _ in range(25):
+        run = ledger.run(max_requests=most)
+        assert run.counts["missing"] == 0
+    assert run.counts["vanished"] == 10
+    assert ledger.texts() == before
+    ledger.sandbox.intercept = None
+    run = ledger.run()
+    assert (run.counts["complete"], run.counts["vanished"]) == (10, 0)
+    assert ledger.texts() == before
+
+
+def test_a_fault_that_few_are_asked_in_deletes_nothing(
+    loaded_warehouse: Warehouse, sandbox: Sandbox
+) -> None:
+    """Nor is what one run alone has seen deleted by another."""
+    sandbox.intercept = nothing_found
+    for _ in range(14):
+        summary = loaded_warehouse.sync(sandbox, max_requests=2, delete_gone=True)
+    assert (summary.missing, summary.complete) == (0, False)
+    assert loaded_warehouse.one("SELECT count(*) FROM flowiq.messages") == 30
+
+
+def test_one_that_is_gone_is_gone_with_a_limit_too(ledger: Ledger) -> None:
+    """The others are there, so it is no fault."""
+    lost = ledger.sandbox.world.contacts[3]
+    away = {lost.id, lost.number}
+    ledger.sandbox.intercept = lambda params: (
+        nothing_found(params)
+        if away & {params.get("contactId"), params.get("whatsappNumber")}
+        else None
+    )
+    runs = [ledger.run(max_requests=4).counts for _ in range(12)]
+    assert any(counts["missing"] for counts in runs)
+    assert not any(counts["vanished"] for counts in runs)
+    assert lost.id not in {row["contact_id"] for row in ledger.current()}

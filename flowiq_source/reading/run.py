@@ -113,6 +113,8 @@ class Run:
             backfill_from=self.backfill_from,
             part_rows=self.part_rows,
         )
+        cursors = self.known.cursors.items()
+        self._in_doubt = {contact for contact, c in cursors if c.doubtful and c.is_read}
         self._is_incremental = self.backfill_from is None and settings.phone_numbers is None
 
     def contacts(self) -> Iterator[Listed]:
@@ -258,9 +260,13 @@ class Run:
         doubtful = self.counts["doubtful"] + len(self._unsettled)
         asked = self._asked + len(self._unsettled)
         live = sum(c.is_read and not c.missing for c in self.known.cursors.values())
-        is_fault = _too_many(doubtful, asked) or _too_many(len(unlisted), live)
+        # A run with a limit asks for few: those that earlier ones left in doubt count too.
+        in_doubt = self._in_doubt | {one.task.conversation.contact_id for one in unlisted}
+        is_fault = _too_many(doubtful, asked) or (
+            bool(self._unsettled or unlisted) and _too_many(len(in_doubt), live)
+        )
         if is_fault and not self.settings.force:
-            self.counts["vanished"] = doubtful + len(unlisted)
+            self.counts["vanished"] = len(in_doubt)
             logger.error(
                 "%d of %d conversations have vanished at once, which looks like a fault: nothing "
                 "is taken for gone; if it is true, run once with force",
@@ -289,7 +295,11 @@ class Run:
         self.counts["wasted"] += meter.wasted
 
     def _count(self, result: ConversationResult) -> None:
-        previous = result.task.previous
+        previous, contact_id = result.task.previous, result.task.conversation.contact_id
+        if result.status == "doubtful" and previous.is_read:
+            self._in_doubt.add(contact_id)
+        else:
+            self._in_doubt.discard(contact_id)
         if not result.unfinished:
             self.counts[result.status] += 1
             self._asked += previous.is_read and not previous.missing
