@@ -10,12 +10,12 @@ from typing import Any
 import dlt
 
 from flowiq_source.committed import committed_state
-from flowiq_source.errors import ConfigurationError, DestinationError
+from flowiq_source.errors import ConfigurationError
 from flowiq_source.loading.destination import Client, Committed, sql_of
 from flowiq_source.loading.erasure import Dataset, Person, schemas_like
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.loading.privacy import check_key, with_the_forgotten
-from flowiq_source.loading.refusals import destination_error, row_texts_unsaid
+from flowiq_source.loading.refusals import without_row_texts
 from flowiq_source.loading.rewriting import rewrite
 from flowiq_source.loading.tables import TableNames
 from flowiq_source.loading.undocumented import forget_working_folder
@@ -101,16 +101,9 @@ def forget(
     kind = pipeline.destination.destination_type.rpartition(".")[2]
     if kind not in ("duckdb", "postgres"):
         raise ConfigurationError(f"forget knows DuckDB and PostgreSQL, and not {kind}")
-    refused: DestinationError | None = None
-    try:
-        with row_texts_unsaid(), sole_sync(pipeline):
-            return _forget(pipeline, source, hasher, find, dry_run=dry_run)
-    except Exception as error:
-        refused = destination_error(error, pipeline.destination.destination_name)
-        if refused is None:
-            raise
-    # Out here, it has no context that would quote a row.
-    raise refused
+    return without_row_texts(
+        pipeline, lambda: _forget(pipeline, source, hasher, find, dry_run=dry_run)
+    )
 
 
 def _forget(
@@ -121,19 +114,20 @@ def _forget(
     *,
     dry_run: bool,
 ) -> Forgotten:
-    state = committed_state(pipeline, source)
-    check_key(source.feed.policy, state)
-    if not dry_run:
-        forget_working_folder(pipeline)
-    with sql_of(pipeline, source.schema) as client:
-        if client is None:
-            raise ConfigurationError("forget needs a destination that answers SQL")
-        committed = Committed(client, source.feed.settings.tenant_key)
-        # Another key's tombstones would find nobody.
-        with_the_forgotten(source.feed.policy, state, committed, TableNames.of(source))
-        schemas = schemas_like(client, client.dataset_name)
-        done = _erased(client, source, hasher, find, schemas, dry_run=dry_run)
-    return done if dry_run else replace(done, left=rewrite(pipeline, source.schema, schemas))
+    with sole_sync(pipeline):
+        state = committed_state(pipeline, source)
+        check_key(source.feed.policy, state)
+        if not dry_run:
+            forget_working_folder(pipeline)
+        with sql_of(pipeline, source.schema) as client:
+            if client is None:
+                raise ConfigurationError("forget needs a destination that answers SQL")
+            committed = Committed(client, source.feed.settings.tenant_key)
+            # Another key's tombstones would find nobody.
+            with_the_forgotten(source.feed.policy, state, committed, TableNames.of(source))
+            schemas = schemas_like(client, client.dataset_name)
+            done = _erased(client, source, hasher, find, schemas, dry_run=dry_run)
+        return done if dry_run else replace(done, left=rewrite(pipeline, source.schema, schemas))
 
 
 def _finding(phone: str | None, contact: str | None) -> Callable[[Dataset], Person]:

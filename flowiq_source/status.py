@@ -4,12 +4,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import dlt
-from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from dlt.destinations.job_client_impl import SqlJobClientBase
 
 from flowiq_source.committed import reading
 from flowiq_source.errors import ConfigurationError
-from flowiq_source.loading.destination import Client, Rows
+from flowiq_source.loading.destination import Committed, Rows
 from flowiq_source.loading.tables import TableNames
 from flowiq_source.source import FlowiqSource
 
@@ -71,46 +70,29 @@ def status(pipeline: dlt.Pipeline, source: FlowiqSource) -> Status:
     with reading(pipeline, source) as client:
         if not isinstance(client, SqlJobClientBase):
             raise ConfigurationError("status asks by SQL, and this destination answers none")
-        return _status(_Asked(client.sql_client, tenant), names)
+        return _status(Committed(client.sql_client, tenant), names)
 
 
-@dataclass(frozen=True)
-class _Asked:
-    """Questions about one tenant's rows; nothing where there is no such table."""
+def _status(committed: Committed, names: TableNames) -> Status:
+    def of_tenant(what: str, table: str, more: str = "") -> Rows:
+        where = f"FROM {committed.name(table)} t WHERE t.tenant_id = %s {more}"
+        return committed.rows(f"SELECT {what} {where}", committed.tenant_id)
 
-    client: Client
-    tenant_id: str
-
-    def rows(self, sql: str, *values: Any) -> Rows:
-        try:
-            return [tuple(row) for row in self.client.execute_sql(sql, *values) or []]
-        except DatabaseUndefinedRelation:
-            return []
-
-    def name(self, table: str) -> str:
-        return self.client.make_qualified_table_name(table)
-
-    def of_tenant(self, what: str, table: str, more: str = "") -> Rows:
-        where = f"FROM {self.name(table)} t WHERE t.tenant_id = %s {more}"
-        return self.rows(f"SELECT {what} {where}", self.tenant_id)
-
-
-def _status(asked: _Asked, names: TableNames) -> Status:
     own = [names.contacts, names.contact_identities, names.messages]
     own += [names.conversations, names.rejected_rows]
-    counts = {table: asked.of_tenant("count(*)", table) for table in own}
+    counts = {table: of_tenant("count(*)", table) for table in own}
     for child in [*names.children, f"{names.contacts}__tags"]:
-        counts[child] = asked.rows(f"SELECT count(*) FROM {asked.name(child)}")  # noqa: S608
+        counts[child] = committed.rows(f"SELECT count(*) FROM {committed.name(child)}")  # noqa: S608
     tables = {table: int(found[0][0]) for table, found in counts.items() if found}
-    [[newest]] = asked.of_tenant("max(t.timestamp)", names.messages) or [(None,)]
-    [[synced]] = asked.of_tenant("max(t.synced_at)", names.conversations) or [(None,)]
-    by_status = asked.of_tenant("t.status, count(*)", names.conversations, "GROUP BY t.status")
-    behind = asked.rows(
-        f"SELECT count(*) FROM {asked.name(names.contacts)} c "  # noqa: S608
-        f"LEFT JOIN {asked.name(names.conversations)} v "
+    [[newest]] = of_tenant("max(t.timestamp)", names.messages) or [(None,)]
+    [[synced]] = of_tenant("max(t.synced_at)", names.conversations) or [(None,)]
+    by_status = of_tenant("t.status, count(*)", names.conversations, "GROUP BY t.status")
+    behind = committed.rows(
+        f"SELECT count(*) FROM {committed.name(names.contacts)} c "  # noqa: S608
+        f"LEFT JOIN {committed.name(names.conversations)} v "
         "ON v.tenant_id = c.tenant_id AND v.contact_id = c.id WHERE c.tenant_id = %s "
         "AND (v.contact_id IS NULL OR c.last_message_at > v.last_message_at)",
-        asked.tenant_id,
+        committed.tenant_id,
     )
     return Status(
         tables,

@@ -13,13 +13,13 @@ from dlt.common.schema import Schema
 from dlt.extract import DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from flowiq_source.errors import ConfigurationError, DestinationError
+from flowiq_source.errors import ConfigurationError
 from flowiq_source.loading.destination import mend_tables, try_to_write
 from flowiq_source.loading.feed import Bounds
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.loading.old_states import delete_old_states
 from flowiq_source.loading.patience import patiently
-from flowiq_source.loading.refusals import destination_error, row_texts_unsaid
+from flowiq_source.loading.refusals import without_row_texts
 from flowiq_source.loading.tables import TableNames
 from flowiq_source.loading.undocumented import (
     bring_schema_up_to_date,
@@ -181,24 +181,21 @@ def sync(
         _given(package_minutes, settings.package_minutes),
         PACKAGE_MESSAGES,
     )
-    refused: DestinationError | None = None
+    gone = _given(delete_gone, settings.delete_gone)
     try:
-        with row_texts_unsaid(), sole_sync(pipeline):
-            _sync(pipeline, flowiq, summary, delete_gone=_given(delete_gone, settings.delete_gone))
-    except Exception as error:
-        if isinstance(error, PipelineStepFailed) and isinstance(error.__cause__, KeyboardInterrupt):
+        without_row_texts(
+            pipeline,
+            lambda: _sync(pipeline, flowiq, summary, delete_gone=gone),
+            # dlt keeps what the destination has said there, a row perhaps.
+            refused=lambda: forget_failure(pipeline),
+        )
+    except PipelineStepFailed as error:
+        if isinstance(error.__cause__, KeyboardInterrupt):
             # dlt wraps it, and so it does with the signal that it has a load wait for.
             raise KeyboardInterrupt from error
-        refused = destination_error(error, pipeline.destination.destination_name)
-        if refused is None:
-            raise
-        # dlt keeps what the destination has said there, a row perhaps.
-        forget_failure(pipeline)
+        raise
     finally:
         flowiq.feed.end()
-    if refused:
-        # Out here, it has no context that would quote the row after all.
-        raise refused
     summary.seconds = time.monotonic() - started
     return summary
 
@@ -207,11 +204,12 @@ def _sync(
     pipeline: dlt.Pipeline, source: FlowiqSource, summary: Summary, *, delete_gone: bool
 ) -> None:
     names = TableNames.of(source)
-    patiently(lambda: begin(pipeline, source.schema))
-    _load_all(pipeline, source, names, summary)
-    delete_old_states(pipeline)
-    if delete_gone:
-        _delete_gone(pipeline, source, names, summary)
+    with sole_sync(pipeline):
+        patiently(lambda: begin(pipeline, source.schema))
+        _load_all(pipeline, source, names, summary)
+        delete_old_states(pipeline)
+        if delete_gone:
+            _delete_gone(pipeline, source, names, summary)
 
 
 def _given(argument: Any, setting: Any) -> Any:

@@ -1,18 +1,16 @@
 """What a command says of an error: one line with what to do, and the exit status."""
 
 import traceback
-from collections.abc import Iterator
 
 from dlt.common.configuration.exceptions import (
     ConfigFieldMissingException,
     ConfigValueCannotBeCoercedException,
 )
 from dlt.common.destination.exceptions import UnknownDestinationModule
-from dlt.common.exceptions import MissingDependencyException
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from flowiq_source.errors import FlowiqError
-from flowiq_source.loading.refusals import cleaned, destination_error
+from flowiq_source.loading.refusals import causes_of, cleaned, destination_error
 
 INTERRUPTED = 130
 """The exit status of a program that was ended by Ctrl-C."""
@@ -20,7 +18,7 @@ INTERRUPTED = 130
 
 def diagnosis(error: BaseException) -> tuple[int, str]:  # noqa: PLR0911 - one a case
     """The exit status and the line."""
-    causes = list(_causes(error))
+    causes = list(causes_of(error))
     for cause in causes:
         match cause:
             case KeyboardInterrupt():
@@ -39,8 +37,6 @@ def diagnosis(error: BaseException) -> tuple[int, str]:  # noqa: PLR0911 - one a
                 )
             case ConfigValueCannotBeCoercedException():
                 return 2, f"the value of {cause.field_name} has the wrong type: see the README"
-            case MissingDependencyException():
-                return 2, " ".join(str(cause).split())
             case UnknownDestinationModule():
                 return 2, f"dlt knows no destination {cause.ref}: check destination_type"
     if refused := destination_error(error, "the destination"):
@@ -57,15 +53,7 @@ def diagnosis(error: BaseException) -> tuple[int, str]:  # noqa: PLR0911 - one a
 def trace(error: BaseException) -> str:
     """Where it failed, without what the errors say beyond their first, cleaned line."""
     parts = []
-    for cause in reversed(list(_causes(error))):
+    for cause in reversed(list(causes_of(error))):
         parts += traceback.format_tb(cause.__traceback__)
         parts.append(f"{type(cause).__name__}: {cleaned(str(cause))}\n\n")
     return "Traceback (innermost error first):\n" + "".join(parts)
-
-
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
-    seen: list[BaseException] = []
-    while error is not None and error not in seen:
-        seen.append(error)
-        yield error
-        error = error.__cause__ or error.__context__

@@ -88,21 +88,21 @@ class Committed:
     def are_loaded(self, load_ids: Collection[str]) -> bool:
         """Whether load packages were all loaded to their end."""
         sql = "SELECT 1 FROM {_dlt_loads} WHERE load_id = %s"
-        return all(self._rows(sql, load_id) for load_id in load_ids)
+        return all(self.rows(sql, load_id) for load_id in load_ids)
 
     def is_empty(self, table: str) -> bool:
         """Whether there is no such table, or none of the tenant's rows in it."""
-        name = self._name(table)
-        return not self._rows(f"SELECT 1 FROM {name} WHERE tenant_id = %s LIMIT 1", self.tenant_id)  # noqa: S608
+        name = self.name(table)
+        return not self.rows(f"SELECT 1 FROM {name} WHERE tenant_id = %s LIMIT 1", self.tenant_id)  # noqa: S608
 
     def has_rows(self, table: str) -> bool:
         """Whether there is such a table with any row, of whatever tenant."""
-        return bool(self._rows(f"SELECT 1 FROM {self._name(table)} LIMIT 1"))  # noqa: S608
+        return bool(self.rows(f"SELECT 1 FROM {self.name(table)} LIMIT 1"))  # noqa: S608
 
     def conversations(self, table: str) -> Rows:
         """Contact, number of the last complete reading, and status of every conversation."""
-        return self._rows(
-            f"SELECT contact_id, coalesce(scan, 0), status FROM {self._name(table)} "  # noqa: S608
+        return self.rows(
+            f"SELECT contact_id, coalesce(scan, 0), status FROM {self.name(table)} "  # noqa: S608
             "WHERE tenant_id = %s",
             self.tenant_id,
         )
@@ -114,8 +114,8 @@ class Committed:
         knows of those.
         """
         left = "AND _dlt_load_id NOT IN (SELECT load_id FROM {_dlt_loads}) " if unfinished else ""
-        return self._rows(
-            f"SELECT contact_id, coalesce(max(scan), 0), count(*) FROM {self._name(messages)} "  # noqa: S608
+        return self.rows(
+            f"SELECT contact_id, coalesce(max(scan), 0), count(*) FROM {self.name(messages)} "  # noqa: S608
             f"WHERE tenant_id = %s {left}GROUP BY contact_id",
             self.tenant_id,
         )
@@ -123,8 +123,8 @@ class Committed:
     def first_seen(self, table: str, key: tuple[str, ...]) -> dict[tuple[Any, ...], Any]:
         """When each row of a table that keeps its first time was first seen, by the key given."""
         columns = ", ".join(key)
-        found = self._rows(
-            f"SELECT {columns}, first_seen_at FROM {self._name(table)} WHERE tenant_id = %s",  # noqa: S608
+        found = self.rows(
+            f"SELECT {columns}, first_seen_at FROM {self.name(table)} WHERE tenant_id = %s",  # noqa: S608
             self.tenant_id,
         )
         return {row[:-1]: row[-1] for row in found}
@@ -132,8 +132,8 @@ class Committed:
     def has_numbers(self, table: str) -> bool:
         """Whether a table has a number that is not hashed."""
         return bool(
-            self._rows(
-                f"SELECT 1 FROM {self._name(table)} WHERE tenant_id = %s "  # noqa: S608
+            self.rows(
+                f"SELECT 1 FROM {self.name(table)} WHERE tenant_id = %s "  # noqa: S608
                 "AND length(whatsapp_id) < 32 LIMIT 1",
                 self.tenant_id,
             )
@@ -141,12 +141,12 @@ class Committed:
 
     def tombstones(self) -> Rows:
         """The hashes by which forgotten people are known, and the id of the key of each."""
-        return self._rows(
-            f"SELECT value, key_id FROM {self._name(FORGOTTEN)} WHERE tenant_id = %s",  # noqa: S608
+        return self.rows(
+            f"SELECT value, key_id FROM {self.name(FORGOTTEN)} WHERE tenant_id = %s",  # noqa: S608
             self.tenant_id,
         )
 
-    def _rows(self, sql: str, *values: Any) -> Rows:
+    def rows(self, sql: str, *values: Any) -> Rows:
         """The rows of a query; none where a table in it does not exist."""
         loads = self.client.make_qualified_table_name("_dlt_loads")
         try:
@@ -155,5 +155,6 @@ class Committed:
         except DatabaseUndefinedRelation:
             return []
 
-    def _name(self, table: str) -> str:
+    def name(self, table: str) -> str:
+        """The table's name in SQL."""
         return self.client.make_qualified_table_name(table)

@@ -6,16 +6,20 @@ is known to be a name is kept of it, and dlt's own log of the error is cut down 
 
 import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
+import dlt
 from dlt.common.destination.exceptions import DestinationException
 from dlt.common.exceptions import MissingDependencyException
 from dlt.destinations.exceptions import DatabaseException
 from dlt.load.exceptions import LoadClientJobException
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from flowiq_source.errors import DestinationError
+from flowiq_source.errors import DestinationError, FlowiqError
+
+_T = TypeVar("_T")
 
 _HELD = re.compile(
     r'lock on file "(?P<file>[^"]+)": Conflicting lock is held in (?P<program>.*?) '
@@ -74,7 +78,9 @@ _LONGEST = 200
 
 def destination_error(error: BaseException, destination: str) -> DestinationError | None:
     """What to raise of an error that the destination has raised; None of any other."""
-    causes = list(_causes(error))
+    causes = list(causes_of(error))
+    if any(isinstance(cause, KeyboardInterrupt | FlowiqError) for cause in causes):
+        return None
     if missing := next((c for c in causes if isinstance(c, MissingDependencyException)), None):
         return DestinationError(" ".join(str(missing).split()), exit_status=2)
     in_step = isinstance(error, PipelineStepFailed) and error.step in {"load", "sync"}
@@ -89,7 +95,8 @@ def _is_of_destination(error: BaseException) -> bool:
     return is_drivers or isinstance(error, DestinationException | LoadClientJobException)
 
 
-def _causes(error: BaseException | None) -> Iterator[BaseException]:
+def causes_of(error: BaseException | None) -> Iterator[BaseException]:
+    """The error and what it came of, the driver's own last."""
     seen: list[BaseException] = []
     while error is not None and error not in seen:
         seen.append(error)
@@ -134,7 +141,7 @@ def _is_file(quoted: str) -> bool:
 
 def is_held(error: BaseException | None) -> bool:
     """Whether another process has the DuckDB file open."""
-    return any(_HELD.search(str(cause)) for cause in _causes(error))
+    return any(_HELD.search(str(cause)) for cause in causes_of(error))
 
 
 def _cut(record: logging.LogRecord) -> bool:
@@ -146,7 +153,7 @@ def _cut(record: logging.LogRecord) -> bool:
 
 
 @contextmanager
-def row_texts_unsaid() -> Iterator[None]:
+def _row_texts_unsaid() -> Iterator[None]:
     """Keep what a destination quotes of a row out of dlt's log."""
     logger = logging.getLogger("dlt")
     logger.addFilter(_cut)
@@ -154,3 +161,23 @@ def row_texts_unsaid() -> Iterator[None]:
         yield
     finally:
         logger.removeFilter(_cut)
+
+
+def without_row_texts(
+    pipeline: dlt.Pipeline, step: Callable[[], _T], *, refused: Callable[[], object] = lambda: None
+) -> _T:
+    """What a step with the destination comes to; `refused` is called before a refusal is raised.
+
+    Raises:
+        DestinationError: the destination refuses or is away; no row's text is in it.
+    """
+    try:
+        with _row_texts_unsaid():
+            return step()
+    except Exception as error:
+        refusal = destination_error(error, pipeline.destination.destination_name)
+        if refusal is None:
+            raise
+        refused()
+    # Out here, it has no context that would quote the row after all.
+    raise refusal
