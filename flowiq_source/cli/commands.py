@@ -121,9 +121,8 @@ def command(*examples: str) -> Callable[[Callable[..., Result | None]], click.Co
                 click.echo(_json(result.as_dict()) if as_json else str(result))
                 sys.exit(result.exit_status)
 
-        name = function.__name__.removesuffix("_").replace("_", "-")
         text = "\b\nExamples:" + "".join(f"\n  {line}" for line in examples)
-        made: click.Command = flowiq.command(name, epilog=text)(run)
+        made: click.Command = flowiq.command(function.__name__, epilog=text)(run)
         for option in _COMMON:
             option(made)
         return made

@@ -52,11 +52,20 @@ def demonstrate() -> None:
         _sync("A day later, the second sync", sandbox)
     for question, query in QUESTIONS.items():
         _ask(question, query)
+    flowiq = _command()
     click.echo(f"""The warehouse is {DATABASE}. With your own FlowIQ account:
 
   mkdir -p .dlt && printf '[sources.flowiq]\\nbearer_token = "fiq_..."\\n' > .dlt/secrets.toml
+  chmod 600 .dlt/secrets.toml
   export SOURCES__FLOWIQ__TENANT_ID=your-organisation
-  flowiq check && flowiq sync                        # into flowiq_pipeline.duckdb""")
+  {flowiq} check && {flowiq} sync      # into flowiq_pipeline.duckdb""")
+
+
+def _command() -> str:
+    """How the command is called here: by its name, or as make does from a folder of its own."""
+    called = Path(sys.argv[0])
+    is_script = called.name == "flowiq" and not shutil.which("flowiq")
+    return str(called) if is_script else "flowiq"
 
 
 def _sync(title: str, sandbox: Sandbox) -> None:

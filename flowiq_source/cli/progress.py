@@ -135,9 +135,9 @@ class Progress(Collector):
 
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"step": self.doing, "packages": self.packages}
-        for name, count in list(self._counts.items()):
-            total = self._totals.get(name)
-            state[name.lower().replace(" ", "_")] = {"done": count, "total": total}
+        for name in list(self._counts):
+            done, total = self._count_of(name), self._totals.get(name)
+            state[name.lower().replace(" ", "_")] = {"done": done, "total": total}
         if message := self._messages.get("Requests"):
             state["note"] = message
         return state
@@ -166,8 +166,9 @@ class Progress(Collector):
         return [name for name in wanted if name in self._counts]
 
     def _count_of(self, name: str) -> int:
-        # dlt counts rows anew with each package.
-        return self._counts[name] + (self._read if name == "messages" else 0)
+        # dlt counts rows anew with each package, and not only while it reads.
+        is_read = name == "messages" and self.doing == "reading"
+        return self._counts[name] + (self._read if is_read else 0)
 
     def _drawn(self) -> RenderableType:
         """The lines of the terminal; a narrow one cuts them."""

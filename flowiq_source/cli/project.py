@@ -14,7 +14,7 @@ from flowiq_source.loading.undocumented import delete_at_once
 from flowiq_source.tenants import tenant_suffix
 
 
-def enter(folder: Path | None) -> Path:
+def enter(folder: Path | None) -> None:
     """Work in the project: `folder`, or the nearest folder from here upwards that has a `.dlt`.
 
     Whatever is made from now on is for this user alone.
@@ -30,7 +30,6 @@ def enter(folder: Path | None) -> Path:
         os.chdir(folder or here)
     except OSError:
         raise ConfigurationError(f"--project {folder}: there is no such folder") from None
-    return Path.cwd()
 
 
 def open_pipeline(progress: Collector | None = None) -> dlt.Pipeline:

@@ -15,6 +15,7 @@ import pyte
 import pytest
 
 from flowiq_source.cli.commands import flowiq
+from flowiq_source.cli.progress import Progress
 from flowiq_source.sandbox import Contact, Reply, Sandbox
 from tests.support.history import message_requests, write
 from tests.support.script import FLOWIQ, Run
@@ -90,6 +91,16 @@ def test_progress_as_json_is_an_event_a_line(run: Run, sandbox: Sandbox, alice: 
         *("reading", "preparing", "loading"),
     ]
     assert all(e["at"] > 1e9 for e in events)
+
+
+def test_messages_are_counted_over_all_packages() -> None:
+    """The counters of dlt begin anew with each."""
+    progress = Progress("none")
+    for _ in range(2):
+        with progress("Extract flowiq"):
+            progress.update("messages", 3)
+            told = progress.line()
+    assert told == "reading: 6 messages"
 
 
 def test_status_needs_no_token_and_sends_nothing(
