@@ -12,8 +12,6 @@ from flowiq_source.loading.known import known_of
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.reading.conversation import Conversation, Rules
 from flowiq_source.reading.schedule import make_schedule
-from flowiq_source.rows.convert import contact_row
-from flowiq_source.rows.extras import extra_columns
 from flowiq_source.settings import PAGE_SIZE, Settings, pages_of
 from flowiq_source.source import FlowiqSource
 
@@ -114,7 +112,6 @@ def _contacts(settings: Settings, source: FlowiqSource) -> tuple[int, bool]:
     """How many there are, and whether the list tells when each last wrote."""
     client = source.feed.connect(settings, sleep=time.sleep)
     page = client.contacts(1, Meter(), size=PAGE_SIZE)
-    now, extras = source.feed.now(), extra_columns()
-    rows = [contact_row(raw, settings.tenant_key, now, extras).row for raw in page.rows]
+    rows = [mapped.row for mapped in map(source.feed.contact_mapper(), page.rows)]
     total = len(rows) if page.total is None else page.total
     return total, any(row.get("last_message_at") for row in rows)

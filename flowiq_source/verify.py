@@ -21,8 +21,6 @@ from flowiq_source.loading.views import gone
 from flowiq_source.reading.conversation import Conversation
 from flowiq_source.reading.listing import Roster, conversation_ways
 from flowiq_source.reading.pool import in_order
-from flowiq_source.rows.convert import contact_row
-from flowiq_source.rows.extras import extra_columns
 from flowiq_source.settings import PAGE_SIZE
 from flowiq_source.source import FlowiqSource
 
@@ -164,11 +162,7 @@ def _ways(client: Any, source: FlowiqSource) -> tuple[Callable[[_Known], Sequenc
     """
     if not source.feed.policy.pseudonymise:
         return lambda known: conversation_ways(known.contact_id, known.whatsapp_id or ""), 0
-    policy, now, extras = source.feed.policy, source.feed.now(), extra_columns()
-    tenant = source.feed.settings.tenant_key
-    roster = Roster(
-        client, lambda raw: policy.contact(contact_row(raw, tenant, now, extras)), lambda: None
-    )
+    roster = Roster(client, source.feed.contact_mapper(), lambda: None)
     requests = sum(page.meter.requests for page in roster.list_all())
     if roster.error:
         raise Inconsistent(f"the list of contacts is not complete: {roster.error}")

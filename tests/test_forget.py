@@ -18,11 +18,11 @@ from flowiq_source.loading.lock import sole_sync
 from flowiq_source.rows.privacy import Hasher
 from flowiq_source.sandbox import Contact, Sandbox, World
 from tests.support.killed_forget import POINTS
+from tests.support.people import NUMBER, add_thandiwe
 from tests.support.scan import found_in, states_of
 from tests.support.warehouse import Warehouse
 
 KEY = "0123456789abcdef" * 2
-NUMBER = "27825550101"
 OLD_NUMBER = "27825550100"
 KILLED = Path(__file__).parent / "support" / "killed_forget.py"
 
@@ -37,12 +37,9 @@ def thandiwe(sandbox: Sandbox) -> Contact:
     """Somebody of whom every table has a row, and who wrote and reacted elsewhere."""
     world = sandbox.world
     sandbox.dialect = "seed"
-    thandiwe = world.add_contact(
-        NUMBER,
-        full_name="Thandiwe Mkhize",
-        email="thandiwe@example.org",
+    thandiwe = add_thandiwe(
+        world,
         tags=["Thandiwe-tag"],
-        phone_number="+27 82 555 0101",
         extra={"nickname": "Thandi-nick", "archived": "maybe-Thandiwe"},
     )
     other = world.add_contact("27825550199", full_name="Somebody Else")

@@ -13,11 +13,11 @@ from flowiq_source import flowiq_source, plan, verify
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.rows.privacy import Hasher
 from flowiq_source.sandbox import Contact, Reply, Sandbox
+from tests.support.people import NUMBER, add_thandiwe
 from tests.support.scan import found_in, states_of
 from tests.support.warehouse import Warehouse
 
 KEY = "0123456789abcdef" * 2
-NUMBER = "27825550101"
 PSEUDONYMS: dict[str, Any] = {"pseudonymise": True, "hash_key": KEY}
 
 PERSONAL = {
@@ -32,11 +32,8 @@ def people(sandbox: Sandbox, dialect: str) -> Contact:
     """Somebody of whom every kind of personal data is known, and somebody who cannot be read."""
     sandbox.dialect = dialect
     world = sandbox.world
-    thandiwe = world.add_contact(
-        NUMBER,
-        full_name="Thandiwe Mkhize",
-        email="thandiwe@example.org",
-        phone_number="+27 82 555 0101",
+    thandiwe = add_thandiwe(
+        world,
         extra={"nickname": "Thandi-nick", "archived": "maybe-Thandiwe"},
     )
     for n in range(3):

@@ -14,11 +14,8 @@ from flowiq_source.cli import failures, project
 from flowiq_source.errors import NotFound
 from flowiq_source.loading.destination import try_to_write
 from flowiq_source.loading.undocumented import client_of, loads_parquet
-from flowiq_source.reading.listing import conversation_ways
+from flowiq_source.reading.listing import conversation_of
 from flowiq_source.rows.arrow import read_rows
-from flowiq_source.rows.convert import contact_row
-from flowiq_source.rows.extras import extra_columns
-from flowiq_source.rows.identities import address
 from flowiq_source.settings import Settings
 from flowiq_source.source import FlowiqSource
 
@@ -114,13 +111,8 @@ def _check_api(checks: Checks, source: FlowiqSource) -> None:
         return f"{settings.base_url} answers, token and tenant are right: {total:,} contacts"
 
     def messages() -> str:
-        now, extras = source.feed.now(), extra_columns()
-        mapped = [
-            contact_row(raw, settings.tenant_key, now, extras) for raw in pages["contacts"].rows
-        ]
-        ways = [
-            way for m in mapped for way in conversation_ways(m.row["id"], address(m.identities))
-        ]
+        mapped = map(source.feed.contact_mapper(), pages["contacts"].rows)
+        ways = [way for one in mapped for way in conversation_of(one).ways]
         if not ways:
             return "no contact to ask for"
         try:

@@ -21,6 +21,7 @@ from dlt.common.runtime import signals
 from dlt.extract import DltResource, DltSource
 from dlt.extract.items_transform import LimitItem
 
+from flowiq_source.api.answers import RawRow
 from flowiq_source.api.client import FlowiqClient
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.loading import tables
@@ -149,6 +150,11 @@ class Feed:
         self.connect: Callable[..., Any] = FlowiqClient
         self._extract: _Extract | None = None
         self._lock = threading.Lock()
+
+    def contact_mapper(self) -> Callable[[RawRow], Mapped]:
+        """What makes rows of contacts where none is loaded, by the ids that the tables have."""
+        tenant, now, extras = self.settings.tenant_key, self.now(), extra_columns()
+        return lambda raw: self.policy.contact(contact_row(raw, tenant, now, extras))
 
     def contacts(self) -> Iterator[Any]:
         """The rows of `contacts`."""

@@ -190,7 +190,7 @@ class Roster:
         """The contacts that this run had not seen yet; their conversations are on the roster."""
         new = {m.row["id"]: m for m in contacts if m.row["id"] not in self.by_id}
         for contact_id, mapped in new.items():
-            self.by_id[contact_id] = _conversation(mapped)
+            self.by_id[contact_id] = conversation_of(mapped)
         self.forgotten += sum(mapped.forgotten for mapped in new.values())
         # The others count as listed, and nothing else of them is wanted.
         return [mapped for mapped in new.values() if not mapped.forgotten]
@@ -206,7 +206,8 @@ def _values(mapped: Mapped) -> set[str]:
     return {who.value for who in mapped.identities}
 
 
-def _conversation(mapped: Mapped) -> Conversation:
+def conversation_of(mapped: Mapped) -> Conversation:
+    """A contact's conversation, and how the API is asked for it."""
     row = mapped.row
     # By the API's id: the row's may be a pseudonym.
     number = address(mapped.identities)

@@ -12,17 +12,14 @@ from dlt.destinations.impl.duckdb.sql_client import DuckDbSqlClient
 from flowiq_source import sync
 from flowiq_source.sandbox import Contact, Reply, Sandbox, reply_json
 from flowiq_source.times import utc_now
-from tests.support.history import DAY, expected, loaded, message_requests, write
+from tests.support.history import DAY, crowd_of, expected, loaded, message_requests, write
 from tests.support.warehouse import Warehouse
 
 
 @pytest.fixture
 def crowd(sandbox: Sandbox) -> list[Contact]:
     """Eleven contacts with three messages each."""
-    contacts = [sandbox.world.add_contact(f"2782000{n:04d}") for n in range(11)]
-    for contact in contacts:
-        write(sandbox, contact, 3)
-    return contacts
+    return crowd_of(sandbox, 11)
 
 
 def interrupt_after(sandbox: Sandbox, conversations: int) -> None:

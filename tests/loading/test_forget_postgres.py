@@ -15,9 +15,9 @@ from tests.loading.test_postgres import (
     pytestmark,  # noqa: F401 - skips without a server
     warehouse,
 )
+from tests.support.people import NUMBER, add_thandiwe
 
 KEY = "0123456789abcdef" * 2
-NUMBER = "27825550101"
 PERSONAL = {NUMBER, "+27 82 555 0101", "Thandiwe Mkhize", "thandiwe@example.org", "I am here"}
 
 
@@ -32,11 +32,8 @@ def source_of(api: Sandbox, **settings: Any) -> Any:
 def populate(api: Sandbox) -> None:
     """Somebody with a history, who also reacts and writes elsewhere."""
     world = api.world
-    thandiwe = world.add_contact(
-        NUMBER,
-        full_name="Thandiwe Mkhize",
-        email="thandiwe@example.org",
-        phone_number="+27 82 555 0101",
+    thandiwe = add_thandiwe(
+        world,
         extra={"archived": f"maybe {NUMBER}"},
     )
     other = world.add_contact("27825550199", full_name="Somebody Else")

@@ -13,7 +13,7 @@ import pytest
 
 from flowiq_source import sync
 from flowiq_source.sandbox import Contact, Reply, Sandbox
-from tests.support.history import expected, loaded, write
+from tests.support.history import crowd_of, expected, loaded
 from tests.support.warehouse import Warehouse
 
 REFUSED = Reply(429, b"{}", {"Retry-After": "60"})
@@ -26,10 +26,7 @@ class Stopped(BaseException):
 @pytest.fixture
 def some(sandbox: Sandbox) -> list[Contact]:
     """Three contacts with three messages each."""
-    contacts = [sandbox.world.add_contact(f"2782000000{n}") for n in range(3)]
-    for contact in contacts:
-        write(sandbox, contact, 3)
-    return contacts
+    return crowd_of(sandbox, 3)
 
 
 def causes(error: BaseException | None) -> Iterator[BaseException]:

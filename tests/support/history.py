@@ -30,6 +30,14 @@ def write(sandbox: Sandbox, contact: Contact, count: int, *, every: timedelta = 
         sandbox.world.add_message(contact, at, content=f"message {n}")
 
 
+def crowd_of(sandbox: Sandbox, contacts: int) -> list[Contact]:
+    """So many contacts with three messages each."""
+    crowd = [sandbox.world.add_contact(f"2782000{n:04d}") for n in range(contacts)]
+    for contact in crowd:
+        write(sandbox, contact, 3)
+    return crowd
+
+
 def expected(sandbox: Sandbox) -> Counter[tuple[Any, ...]]:
     """What the API would show to somebody who read everything now."""
     return Counter(
