@@ -136,7 +136,7 @@ def test_ctrl_c_is_a_keyboard_interrupt(
         text=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         # A shell has what it starts in the background ignore Ctrl-C, and all that comes of it.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - no thread yet
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # noqa: PLW1509 - takes no lock
     )
     with process:
         assert api.asked.wait(60)
