@@ -7,9 +7,10 @@ from typing import Any
 
 import pytest
 
-from flowiq_source.sandbox import Reply, Sandbox, documented, reply_json
+from flowiq_source import verify
+from flowiq_source.sandbox import Contact, Reply, Sandbox, documented, reply_json
 from flowiq_source.times import utc_now
-from tests.support.history import DAY, HOUR, write
+from tests.support.history import DAY, HOUR, message_requests, write
 from tests.support.ledger import Ledger
 from tests.support.warehouse import Warehouse
 
@@ -364,3 +365,160 @@ def test_one_that_is_gone_is_gone_with_a_limit_too(ledger: Ledger) -> None:
     assert any(counts["missing"] for counts in runs)
     assert not any(counts["vanished"] for counts in runs)
     assert lost.id not in {row["contact_id"] for row in ledger.current()}
+
+
+def test_an_account_of_which_nothing_was_ever_found_is_a_fault(sandbox: Sandbox) -> None:
+    """Every listed contact answers 404 in the first run: the next one asks again."""
+    for n in range(10):
+        contact = sandbox.world.add_contact(f"278200000{n:02d}")
+        sandbox.world.add_message(contact, sender="bot-whatsapp")
+    ledger = Ledger(sandbox)
+    sandbox.intercept = nothing_found
+    for _ in range(2):
+        run = ledger.run()
+        assert (run.counts["vanished"], run.counts["missing"]) == (10, 0)
+    sandbox.intercept = None
+    assert ledger.run().counts["complete"] == 10
+    assert ledger.texts() == ledger.truth()
+
+
+def test_one_contact_without_a_conversation_is_no_fault(sandbox: Sandbox) -> None:
+    """It is missing at once, because there was nothing to lose, and asked for after a week."""
+    for n in range(5):
+        write(sandbox, sandbox.world.add_contact(f"278200000{n:02d}"), 3)
+    bare = sandbox.world.contacts[0]
+    bare.messages.clear()
+    sandbox.intercept = missing(bare)
+    ledger = Ledger(sandbox)
+    run = ledger.run()
+    assert (run.counts["missing"], run.counts["vanished"], run.counts["complete"]) == (1, 0, 4)
+    ledger.run()
+    assert ledger.asked == 4
+
+
+def missing(contact: Contact) -> Answer:
+    """404 for one contact's conversation, by either address."""
+    lost = {contact.id, contact.number}
+    return lambda params: (
+        nothing_found(params)
+        if lost & {params.get("contactId"), params.get("whatsappNumber")}
+        else None
+    )
+
+
+def test_a_third_of_each_conversation_is_a_fault_too(sandbox: Sandbox) -> None:
+    """As of an API that shows but the first page of each, and counts no more."""
+    for n in range(10):
+        write(sandbox, sandbox.world.add_contact(f"278200000{n:02d}"), 150)
+    ledger = Ledger(sandbox)
+    ledger.run()
+
+    def first_page(params: dict[str, str]) -> Reply | None:
+        if not is_messages(params):
+            return None
+        rows = json.loads(sandbox.usual_answer(params | {"limit": "100"}).body)["messages"]
+        return listing("messages", rows, len(rows))
+
+    sandbox.intercept = first_page
+    for _ in range(3):
+        run = ledger.run()
+        assert (run.counts["complete"], run.counts["vanished"]) == (0, 10)
+        assert ledger.texts() == ledger.truth()
+    sandbox.intercept = None
+    assert ledger.run().counts["complete"] == 10
+
+
+def test_a_missing_conversation_that_stays_unread_is_asked_for_once_a_week(
+    sandbox: Sandbox,
+) -> None:
+    """What the contact list showed when it went missing is no sign of life."""
+    ledger = well_read(sandbox, 20)
+    lost = sandbox.world.contacts[3]
+    sandbox.intercept = missing(lost)
+    asked = []
+    for _ in range(4):
+        ledger.run()
+        asked.append(ledger.asked)
+    assert asked == [21, 21, 19, 19]
+    ledger.run(now=lambda: utc_now() + 8 * DAY)
+    assert ledger.asked == 21
+
+
+def test_a_long_conversation_that_is_gone_is_gone_with_force(ledger: Ledger) -> None:
+    """One that was read in parts, alone or among others that are gone too."""
+    [long] = [c for c in ledger.sandbox.world.contacts if len(c.messages) == 250]
+    ledger.run(full_refresh=True, part_rows=100)
+    for gone in (missing(long), nothing_found):
+        ledger.sandbox.intercept = gone
+        ledger.run(part_rows=100)
+        run = ledger.run(part_rows=100, force=True)
+        assert run.counts["vanished"] == 0
+        assert not [row for row in ledger.current() if row["contact_id"] == long.id]
+    assert not ledger.current()
+    ledger.sandbox.intercept = None
+    ledger.run(part_rows=100, full_refresh=True)
+    assert ledger.texts() == ledger.truth()
+
+
+def test_what_is_all_gone_and_deleted_is_not_looked_for_again(
+    loaded_warehouse: Warehouse, sandbox: Sandbox
+) -> None:
+    """An empty table that has to be empty is no lost one."""
+    sandbox.intercept = nothing_found
+    loaded_warehouse.sync(sandbox)
+    summary = loaded_warehouse.sync(sandbox, delete_gone=True, force=True)
+    assert (summary.missing, summary.complete) == (10, True)
+    assert loaded_warehouse.one("SELECT count(*) FROM flowiq.messages") == 0
+    assert loaded_warehouse.sync(sandbox).requests == 1
+    sandbox.intercept = None
+    assert loaded_warehouse.sync(sandbox, full_refresh=True).read == 10
+    assert loaded_warehouse.one("SELECT count(*) FROM flowiq.current_messages") == 30
+
+
+@pytest.mark.parametrize("how", ["sync", "run"])
+def test_an_account_that_knows_numbers_alone_pays_once(
+    warehouse: Warehouse, sandbox: Sandbox, how: str
+) -> None:
+    """What has found messages is tried first by the runs after it."""
+    for n in range(20):
+        write(sandbox, sandbox.world.add_contact(f"278200000{n:02d}"), 3)
+    sandbox.intercept = lambda params: nothing_found(params) if "contactId" in params else None
+    asked = []
+    for _ in range(3):
+        getattr(warehouse, how)(sandbox)
+        asked.append(message_requests(sandbox))
+    assert 20 < asked[0] <= 40
+    assert asked[1:] == [20, 20]
+    assert warehouse.one("SELECT count(*) FROM flowiq.messages") == 60
+    # An API that changes its mind is followed.
+    sandbox.intercept = lambda params: nothing_found(params) if "whatsappNumber" in params else None
+    for _ in range(2):
+        getattr(warehouse, how)(sandbox)
+    assert message_requests(sandbox) == 20
+
+
+def test_an_account_whose_ids_find_empty_lists_is_asked_by_number(
+    warehouse: Warehouse, sandbox: Sandbox
+) -> None:
+    """In the second run, if in the first nobody had a message; if that is true, only once."""
+    for n in range(10):
+        contact = sandbox.world.add_contact(f"278200000{n:02d}")
+        sandbox.world.add_message(contact, sender="bot-whatsapp")
+    sandbox.intercept = lambda params: nothing_there(params) if "contactId" in params else None
+    warehouse.sync(sandbox)
+    assert warehouse.sync(sandbox).complete
+    assert warehouse.one("SELECT count(*) FROM flowiq.messages") == 10
+    assert verify(warehouse.pipeline, warehouse.source(sandbox)).differences == []
+
+
+def test_an_account_without_a_message_is_doubted_once(
+    warehouse: Warehouse, sandbox: Sandbox
+) -> None:
+    """It costs twice as much in the second run, and no more from then on."""
+    for n in range(5):
+        sandbox.world.add_contact(f"278200000{n:02d}")
+    asked = []
+    for _ in range(4):
+        warehouse.sync(sandbox)
+        asked.append(message_requests(sandbox))
+    assert asked == [5, 10, 5, 5]

@@ -321,7 +321,7 @@ class _Extract:
             open_run = OpenRun(self.run.started_at, settings.full_refresh)
         state = self._state()
         state.keep_load(self.load_id, self._filled, anew=self._why_anew is not None)
-        state.keep_run(self.run.known.number, open_run)
+        state.keep_run(self.run.known.number, open_run, self.run.way)
         policy = self.policy
         if policy.hashes and policy.hasher:
             state.keep_policy(policy.hasher.key_id, pseudonymised=policy.pseudonymise)
@@ -476,17 +476,20 @@ class _Package:
     began_s: float = field(default_factory=time.monotonic)
     conversations: int = 0
     messages: int = 0
+    holds_part: bool = False
 
     def add(self, one: ConversationResult) -> None:
         """Count what goes in."""
         # One that costs no request takes hardly any room.
         self.conversations += one.meter.requests > 0
         self.messages += one.rows
+        self.holds_part = self.holds_part or one.unfinished
 
     def is_full(self) -> bool:
         """Whether no other conversation goes in.
 
-        Twenty packages are enough: with each the state of all conversations is written.
+        Twenty packages are enough: with each the state of all conversations is written. Only a
+        part of a long one is loaded by itself, because memory grows with what is loaded at once.
         """
         bounds, minutes = self.bounds, (time.monotonic() - self.began_s) / 60
         return (
@@ -495,6 +498,7 @@ class _Package:
                 and self.conversations >= max(bounds.conversations, self.run.due // 20)
             )
             or (bounds.messages is not None and self.messages >= bounds.messages)
+            or (bounds.messages is not None and self.holds_part)
             or (bounds.minutes is not None and minutes >= bounds.minutes)
         )
 

@@ -26,8 +26,8 @@ def known_of(state: TenantState, settings: Settings, now: datetime) -> Known:
         and timedelta(0) <= now - open_run.started_at < RESUME_WITHIN
     )
     if open_run and resumes:
-        return Known(state.cursors(), state.run, open_run.started_at)
-    return Known(state.cursors(), state.run + 1, to_the_millisecond(now))
+        return Known(state.cursors(), state.run, open_run.started_at, state.way)
+    return Known(state.cursors(), state.run + 1, to_the_millisecond(now), state.way)
 
 
 def held_against(
@@ -43,7 +43,7 @@ def held_against(
     conversations with rows of a load package that never came to its end are read whole: no cursor
     knows of those rows.
     """
-    read = any(cursor.is_read for cursor in known.cursors.values())
+    read = any(cursor.used for cursor in known.cursors.values())
     why = _why_not(known, state, committed, tables, selected) if read else None
     trusted = read and not why
     readings = committed.readings(tables.messages, unfinished=trusted)

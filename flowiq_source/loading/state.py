@@ -4,6 +4,7 @@ It lies in the resource state of `messages` and is committed with the rows it sp
 
     {"tenants": {"acme": {"cursors": {"<contact id>": "1767225600000000,250,0,1,1,7,…"},
                           "load_ids": ["1767225500.5", "1767225600.1"], "run": 7,
+                          "way": "contactId",
                           "tables": ["conversations", "reactions"],
                           "open_run": {"started_at": 1767225600000, "full_refresh": false}}}}
 
@@ -66,6 +67,11 @@ class TenantState:
         return int(self.raw.get("run", 0))
 
     @property
+    def way(self) -> str:
+        """The parameter by which conversations are found, as far as is known."""
+        return str(self.raw.get("way", ""))
+
+    @property
     def load_ids(self) -> list[str]:
         """The load package that this state was committed with, and the one before."""
         return list(self.raw.get("load_ids", ()))
@@ -117,9 +123,9 @@ class TenantState:
             else None
         )
 
-    def keep_run(self, number: int, open_run: OpenRun | None) -> None:
+    def keep_run(self, number: int, open_run: OpenRun | None, way: str = "") -> None:
         """Remember the run; `open_run` if it goes on, None at its end."""
-        self.raw["run"] = number
+        self.raw |= {"run": number, "way": way}
         self.raw.pop("open_run", None)
         if open_run:
             self.raw["open_run"] = {
@@ -128,7 +134,7 @@ class TenantState:
             }
 
 
-_FLAGS = ("missing", "doubtful", "unlisted")
+_FLAGS = ("missing", "doubtful", "unlisted", "failed")
 
 
 def _text(cursor: Cursor) -> str:

@@ -12,7 +12,7 @@ from flowiq_source.rows.convert import Mapped, Origin, Row
 from flowiq_source.settings import pages_of
 from flowiq_source.times import from_microseconds, microseconds
 
-PART_ROWS = 50_000
+PART_ROWS = 10_000
 """A conversation with more to read than this is read in parts, oldest first."""
 
 
@@ -33,6 +33,11 @@ class Conversation(NamedTuple):
         )
         return later or self.unread
 
+    @property
+    def activity(self) -> str:
+        """The same in two runs between which the contact list shows nothing new of it."""
+        return f"{self.last_message_at or ''}{'*' * self.unread}"
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -47,6 +52,8 @@ class Rules:
     tenant_id: str = ""
     backfill_from: datetime | None = None
     """Read back to there; nothing is concluded of the whole."""
+    doubts_ways: bool = False
+    """Whether nobody has a message as far as is known: the API may know them by other addresses."""
     part_rows: int = PART_ROWS
     """How many rows of one conversation are held in memory, about; a longer one comes in parts."""
 
@@ -89,7 +96,8 @@ class Task(NamedTuple):
     @property
     def expects_messages(self) -> bool:
         """Whether the contact list, or what was read before, says that there are messages."""
-        return bool(self.previous.known) or self.conversation.is_active_after(self.previous)
+        is_active = self.conversation.is_active_after(self.previous)
+        return bool(self.previous.known) or is_active or self.rules.doubts_ways
 
     def origin(self, at: datetime) -> Origin:
         """What its rows say of this reading."""
@@ -169,6 +177,8 @@ class ConversationResult:
         asked = self.meter.requests - self.meter.wasted
         if asked <= 0 or self.status != "complete" or self.message_count is None:
             return 0
+        if self.unfinished or self.rescanned_at:
+            return 0
         return max(0, pages_of(self.message_count) - asked)
 
     def doubted(self, error: str) -> "ConversationResult":
@@ -192,12 +202,14 @@ class ConversationResult:
         if task.rules.backfill_from:
             return result
         state: dict[str, Any] = {"missing": True, "doubtful": False, "unlisted": unlisted}
-        state |= {"first_page": "", "next_page": 0, "rescanned_at": task.rules.started_at}
+        state |= {"first_page": task.conversation.activity, "next_page": 0}
         scan = previous.used + 1
         result.rescanned_at = self.synced_at
-        result.cursor = task.move(scan=scan, used=scan, **state)
-        was_there = unlisted or (previous.known and not previous.missing)
-        return result.doubted(error) if was_there else result
+        result.cursor = task.move(scan=scan, used=scan, rescanned_at=task.rules.started_at, **state)
+        if unlisted or (previous.known and not previous.missing):
+            return result.doubted(error)
+        # There was nothing to lose. Where that is all that the API ever says, it is a fault.
+        return result if previous.is_read else replace(result.doubted(error), confirmed=result)
 
     def row(self, tenant_id: str) -> Row:
         """The `conversations` row; what this run did not learn is kept."""

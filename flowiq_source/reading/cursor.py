@@ -24,19 +24,22 @@ class Cursor(NamedTuple):
     used: int = 0
     """The highest number that any row of the conversation may carry."""
     run: int = 0
-    """The number of the run that last read it."""
+    """The number of the run that last asked for it."""
     synced_at: datetime = BEGINNING
-    """When that run began."""
+    """When the run began that last read it."""
     rescanned_at: datetime = BEGINNING
     """When every page was last read from end to end."""
     first_page: str = ""
-    """The fingerprint of its first page, when it was last read to where it had to be."""
+    """The fingerprint of its first page, when it was last read to where it had to be; of a missing
+    one, what the contact list showed of it."""
     missing: bool = False
     """The API had no such conversation, twice."""
     doubtful: bool = False
     """It answered nothing, or far less than was known; asked again before anything is gone."""
     unlisted: bool = False
     """The doubt is that the contact list had no such contact."""
+    failed: bool = False
+    """The last reading failed: it is not tried before those that have waited longer."""
     next_page: int = 0
     """Of a conversation that is read in parts, oldest first: the page to go on with."""
 

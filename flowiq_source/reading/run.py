@@ -52,6 +52,8 @@ class Known:
     """The run's number; that of a run which broke off, if this one goes on with it."""
     started_at: datetime | None = None
     """When that one began."""
+    way: str = ""
+    """The parameter by which conversations are found, as far as is known."""
 
     def cursor(self, contact_id: str) -> Cursor:
         """What is known of a conversation."""
@@ -93,8 +95,8 @@ class Run:
     _unsettled: list[ConversationResult] = field(default_factory=list)
     _asked: int = 0
     """How many conversations it has asked for that there were before."""
-    _by_number: bool = False
-    """Whether asking by contact id finds nothing, and by number does."""
+    _works: set[str] = field(default_factory=set)
+    """The parameters that have found messages where they were tried first."""
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -103,6 +105,10 @@ class Run:
         deadline_s = None if minutes is None else time.monotonic() + minutes * 60
         self._budget = Budget(settings.max_requests, deadline_s)
         self.roster = Roster(self.api, lambda raw: self.map_contact(raw, self.now()), self.check)
+        cursors = self.known.cursors
+        self.way = self.known.way
+        # An empty list is also the answer to what the API does not know.
+        nobody = not any(cursor.known for cursor in cursors.values())
         self._rules = Rules(
             run=self.known.number,
             started_at=self.started_at,
@@ -111,10 +117,10 @@ class Run:
             rescan_share=settings.rescan_share,
             tenant_id=settings.tenant_key,
             backfill_from=self.backfill_from,
+            doubts_ways=len(cursors) > 1 and not self.way and nobody,
             part_rows=self.part_rows,
         )
-        cursors = self.known.cursors.items()
-        self._in_doubt = {contact for contact, c in cursors if c.doubtful and c.is_read}
+        self._in_doubt = {contact for contact, c in cursors.items() if c.doubtful and c.is_read}
         self._is_incremental = self.backfill_from is None and settings.phone_numbers is None
 
     def contacts(self) -> Iterator[Listed]:
@@ -172,6 +178,8 @@ class Run:
             if is_full() and self.left:
                 return
         self.left = 0
+        if self._rules.doubts_ways:
+            self.way = self.way or "contactId"
         for result in self._settle():
             self._count(result)
             yield result
@@ -226,7 +234,7 @@ class Run:
         """Read one conversation; put out what every part of it comes to, and has cost."""
         spent = Meter()
         # One order for all of the walk, whatever others find out meanwhile.
-        ways = task.conversation.ways[:: -1 if self._by_number else 1]
+        ways = sorted(task.conversation.ways, key=lambda way: self.way not in way)
         walk = read_conversation(task, self.map_page, self.now)
         answer: Any = None
         while True:
@@ -247,31 +255,42 @@ class Run:
         self.stop.raise_if_over()
         way = ways[ask.way]
         page = self.api.messages(way, ask.number, meter, size=ask.size, ascending=ask.ascending)
-        if ask.way and page.rows:
-            self._by_number = "contactId" not in way
+        if page.rows and len(ways) > 1:
+            self._note_way(ways, ask.way)
         if not task.previous.is_read and self.backfill_from is None:
             meter.expected = pages_of(page.total or 0)
         return page
+
+    def _note_way(self, ways: Sequence[Params], found: int) -> None:
+        """Prefer what has found messages to what never does: a request is money."""
+        first, name = (next(iter(ways[at])) for at in (0, found))
+        if not found:
+            self._works.add(name)
+        if not self.way or first not in self._works:
+            self.way = name
 
     def _settle(self) -> Iterator[ConversationResult]:
         """What has vanished, if it is few enough to be believed; its rows have gone before."""
         judges = self._is_incremental and not self.roster.error
         unlisted = list(self._no_longer_listed()) if judges else []
-        doubtful = self.counts["doubtful"] + len(self._unsettled)
-        asked = self._asked + len(self._unsettled)
+        # Those that were never read are missing at once, unless that is all there ever was.
+        new = sum(not one.task.previous.is_read for one in self._unsettled)
+        known = len(self._unsettled) - new
         live = sum(c.is_read and not c.missing for c in self.known.cursors.values())
         # A run with a limit asks for few: those that earlier ones left in doubt count too.
         in_doubt = self._in_doubt | {one.task.conversation.contact_id for one in unlisted}
-        is_fault = _too_many(doubtful, asked) or (
-            bool(self._unsettled or unlisted) and _too_many(len(in_doubt), live)
+        is_fault = (
+            _too_many(self.counts["doubtful"] + known, self._asked + known)
+            or (bool(known or unlisted) and _too_many(len(in_doubt), live))
+            or (new > 1 and not (live or self.counts["complete"]))
         )
         if is_fault and not self.settings.force:
-            self.counts["vanished"] = len(in_doubt)
+            self.counts["vanished"] = len(in_doubt) + new
             logger.error(
                 "%d of %d conversations have vanished at once, which looks like a fault: nothing "
                 "is taken for gone; if it is true, run once with force",
                 self.counts["vanished"],
-                live,
+                live or new,
             )
         for result in [*self._unsettled, *unlisted]:
             if result.confirmed and (self.settings.force or not is_fault):

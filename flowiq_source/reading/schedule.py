@@ -48,9 +48,11 @@ def _is_due(task: Task) -> bool:
     """Not what an interrupted run had read, nor what is missing and was asked for lately."""
     cursor, rules = task.previous, task.rules
     if cursor.missing and not rules.full_refresh and not _is_stale(task):
-        came_back = cursor.unlisted or task.conversation.is_active_after(cursor)
+        conversation = task.conversation
+        is_active = conversation.is_active_after(cursor)
+        came_back = cursor.unlisted or (is_active and conversation.activity != cursor.first_page)
         return came_back or rules.started_at - cursor.synced_at >= RETRY_MISSING_AFTER
-    return cursor.run != rules.run or bool(cursor.next_page)
+    return cursor.run != rules.run or cursor.failed or bool(cursor.next_page)
 
 
 def _is_stale(task: Task) -> bool:
@@ -109,11 +111,12 @@ def _most_useful_first(due: Sequence[Task]) -> Iterator[Task]:
         yield one
 
 
-def _read_at(task: Task) -> datetime:
-    return BEGINNING if _is_stale(task) else task.previous.synced_at
+def _read_at(task: Task) -> tuple[int, datetime]:
+    """Which run asked for it, because one that fails again and again was read long ago."""
+    return task.previous.run, BEGINNING if _is_stale(task) else task.previous.synced_at
 
 
-def _use(task: Task) -> tuple[bool, timedelta, datetime]:
+def _use(task: Task) -> tuple[bool, timedelta, tuple[int, datetime]]:
     """Unread by the business first, then the recently active, then longest unread by us."""
     active_at = task.conversation.last_message_at or task.previous.newest or BEGINNING
     return not task.conversation.unread, BEGINNING - active_at, _read_at(task)

@@ -26,7 +26,10 @@ READINGS = 4
 """How often a run reads a conversation in parts, before it is called too restless."""
 
 SHRUNK_TO = 0.5
-"""A conversation that shows less than this share of what was known is doubtful."""
+"""A conversation that shows less than this share of what was known is doubtful,"""
+
+SHRUNK_BY = 10
+"""and one that shows so many fewer than nine tenths of it."""
 
 
 class Ask(NamedTuple):
@@ -63,7 +66,8 @@ class _Reading:
     result: ConversationResult
 
     def __init__(self, task: Task, map_page: MapPage, now: Callable[[], datetime]) -> None:
-        self.task, self._map, self._now = task, map_page, now
+        self.task = task._replace(previous=task.previous._replace(failed=False))
+        self._map, self._now = map_page, now
         self._way, self._fingerprint = 0, task.previous.first_page
         self._attempts: list[int] = []
         """What readings came to that had to be begun again: rows, -1 if something has moved."""
@@ -90,9 +94,10 @@ class _Reading:
             self.result = self.result.missing(str(error))
         except Exception as error:  # noqa: BLE001 - whatever one holds, the others are read
             self.result.status, self.result.error = "failed", reason(error)
-        if self.result.status == "failed" and self.result.pages and not task.rules.backfill_from:
+        if self.result.status == "failed" and not task.rules.backfill_from:
             # What came is kept, and its number is used up; what was known still counts.
-            self.result.cursor = task.previous._replace(used=max(task.scan, task.previous.used))
+            used = max(task.scan if self.result.pages else 0, task.previous.used)
+            self.result.cursor = task.previous._replace(used=used, run=task.rules.run, failed=True)
 
     def _passes(self) -> Steps:
         """Read from the newest message on, as far back and as often as needed."""
@@ -202,9 +207,10 @@ class _Reading:
         return one.first_total - cursor.surplus - one.count_after(cursor.newest) == cursor.known
 
     def _has_shrunk(self, rows: int | None) -> bool:
-        previous = self.task.previous
+        previous, known = self.task.previous, self.task.previous.known
         whole = previous.is_read and not previous.missing and not previous.next_page
-        return rows is not None and whole and rows < previous.known * SHRUNK_TO
+        least = max(known * SHRUNK_TO, known * 0.9 - SHRUNK_BY)
+        return rows is not None and whole and rows < least
 
     def _conclude_whole(self, rows: int, total: int | None) -> None:
         """What a reading to the end means."""

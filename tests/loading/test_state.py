@@ -19,6 +19,7 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=timezone.utc)
         Cursor(NOW.replace(year=1969), 1, -2, 1, 1, 1, NOW, NOW, doubtful=True, unlisted=True),
         Cursor(None, 0, 0, 2, 2, 9, NOW, NOW, missing=True),
         Cursor(NOW, 50_000, used=1, next_page=501),
+        Cursor(failed=True, run=3),
     ],
 )
 def test_a_cursor_comes_back(cursor: Cursor) -> None:

@@ -134,6 +134,8 @@ def test_a_missing_conversation_is_asked_for_when_it_shows_life_or_a_week_has_pa
     assert order([(one, missing._replace(synced_at=NOW - WEEK))]) == ["one"]
     assert order([(conversation("one", NOW - DAY), missing)]) == ["one"]
     assert order([(conversation("one", unread=True), missing)]) == ["one"]
+    for shown in (conversation("one", NOW - DAY), conversation("one", unread=True)):
+        assert order([(shown, missing._replace(first_page=shown.activity))]) == []
 
 
 def test_a_share_of_a_run_goes_to_what_was_read_whole_longest_ago() -> None:
@@ -274,3 +276,32 @@ def test_the_command_line_plans(run: Run, sandbox: Sandbox, alice: Contact) -> N
     assert "a run           2 requests, 0.0 minutes at 100 a minute" in done.stdout
     assert len(sandbox.requests) == 1
     assert run("plan", "--from", "2026-01-01").returncode == 2
+
+
+def test_a_conversation_that_always_fails_keeps_no_other_waiting(
+    warehouse: Warehouse, sandbox: Sandbox
+) -> None:
+    """Though it costs more than a run may spend."""
+    for n in range(6):
+        write(sandbox, sandbox.world.add_contact(f"278200000{n:02d}"), 3)
+    bad = sandbox.world.contacts[0]
+    write(sandbox, bad, 700)
+    sandbox.intercept = lambda params: (
+        Reply(400, b'{"success": false, "error": "Bad request"}')
+        if bad.id in params.values() and params["page"] == "5"
+        else None
+    )
+    for _ in range(7):
+        warehouse.sync(sandbox, max_requests=2)
+    statuses = "SELECT status, count(*) FROM flowiq.conversations GROUP BY 1 ORDER BY 1"
+    assert warehouse.query(statuses) == [("complete", 5), ("failed", 1)]
+    sandbox.intercept = None
+    assert warehouse.sync(sandbox).complete
+    assert loaded(warehouse) == expected(sandbox)
+
+
+def test_what_failed_in_a_run_that_goes_on_is_tried_again() -> None:
+    """Though the run has asked for it."""
+    read = cursor(NOW - DAY)._replace(run=2)
+    known: Known = [(conversation("read"), read), (conversation("bad"), read._replace(failed=True))]
+    assert order(known) == ["bad"]

@@ -265,7 +265,7 @@ def test_an_error_in_the_middle_keeps_the_cursor() -> None:
         api.add(minute, "b")
     api.script = iter([[], [fail]])
     assert sync.run() == "failed"
-    assert sync.cursor == before._replace(used=before.used + 1)
+    assert sync.cursor == before._replace(used=before.used + 1, run=before.run + 1, failed=True)
     assert len(sync.table) == 20 + PAGE
     sync.run()
     assert sync.live() == api.truth()
