@@ -78,6 +78,7 @@ class Settings(BaseConfiguration):
     pseudonymise: bool = False
     keep_undocumented: Optional[Any] = None  # noqa: UP045
     hash_key: Optional[TSecretStrValue] = None  # noqa: UP045
+    duckdb_storage_version: str = "v1.2.0"
 
     def on_resolved(self) -> None:
         """Check everything that can be checked without a request."""

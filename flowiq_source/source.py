@@ -77,6 +77,7 @@ def flowiq_source(
     pseudonymise: bool = False,
     keep_undocumented: Sequence[str] | None = None,
     hash_key: str | None = None,
+    duckdb_storage_version: str = Settings.duckdb_storage_version,
     settings: Settings = dlt.config.value,
 ) -> Feed:
     """`contacts`, `messages` and what is known of them, of one FlowIQ tenant.
@@ -110,6 +111,8 @@ def flowiq_source(
         keep_undocumented: The only undocumented fields that are kept; without it all of them, and
             with `pseudonymise` none.
         hash_key: The secret that hashes are made with, 32 characters or more.
+        duckdb_storage_version: `sync` makes a new DuckDB file for this version of DuckDB and later
+            ones; `latest` for its own.
         settings: All of these in one object, as dlt has resolved and checked them.
 
     Raises:

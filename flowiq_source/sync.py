@@ -20,6 +20,7 @@ from flowiq_source.loading.lock import sole_sync
 from flowiq_source.loading.old_states import delete_old_states
 from flowiq_source.loading.patience import patiently
 from flowiq_source.loading.refusals import without_row_texts
+from flowiq_source.loading.storage_version import make_file
 from flowiq_source.loading.tables import TableNames
 from flowiq_source.loading.undocumented import (
     bring_schema_up_to_date,
@@ -204,7 +205,9 @@ def _sync(
     pipeline: dlt.Pipeline, source: FlowiqSource, summary: Summary, *, delete_gone: bool
 ) -> None:
     names = TableNames.of(source)
+    version = source.feed.settings.duckdb_storage_version
     with sole_sync(pipeline):
+        patiently(lambda: make_file(pipeline, source.schema, version))
         patiently(lambda: begin(pipeline, source.schema))
         _load_all(pipeline, source, names, summary)
         delete_old_states(pipeline)
