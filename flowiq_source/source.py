@@ -1,6 +1,6 @@
-"""The dlt source: five resources that share one run.
+"""The dlt source: six resources that share one run.
 
-    contacts   contact_identities   messages   conversations   rejected_rows
+    contacts   contact_identities   messages   conversations   rejected_rows   syncs
 
 Each is a resource of its own. What they share, so that every page is asked for once, is the
 `Feed` in `loading/feed.py`.
@@ -150,5 +150,10 @@ def resources(feed: Feed) -> Sequence[DltResource]:
         """One row per value that does not fit its column."""
         yield from feed.rejected_rows()
 
+    @dlt.resource(**tables.SYNCS)
+    def syncs() -> Iterator[Any]:
+        """One row per sync: when it ran, and how much of everything it read."""
+        yield from feed.syncs()
+
     messages.apply_hints(incremental=incremental_of(feed.settings, feed.now()))
-    return contacts, contact_identities, messages, conversations, rejected_rows
+    return contacts, contact_identities, messages, conversations, rejected_rows, syncs

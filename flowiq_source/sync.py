@@ -28,7 +28,7 @@ from flowiq_source.loading.undocumented import (
     forget_failure,
     forget_working_folder,
 )
-from flowiq_source.loading.views import create_current_messages, delete_gone_messages
+from flowiq_source.loading.views import create_views, delete_gone_messages
 from flowiq_source.source import FlowiqSource
 
 logger = logging.getLogger("flowiq_source")
@@ -161,9 +161,9 @@ def sync(
     committed is read again, at most one load package.
 
     Beyond `pipeline.run`, this loads in packages that commit rows and cursors together, makes
-    every documented table and column before it has a row, keeps the view `current_messages`, lets
-    one sync run at a time, and deletes the states of dlt that a newer one has replaced. The
-    arguments are settings of the source, for this run.
+    every documented table and column before it has a row, keeps the views `current_messages` and
+    `sync_status`, lets one sync run at a time, and deletes the states of dlt that a newer one has
+    replaced. The arguments are settings of the source, for this run.
 
     Raises:
         Busy: another process syncs with this pipeline.
@@ -280,9 +280,9 @@ def _load_package(
         patiently(lambda: bring_schema_up_to_date(pipeline, schema))
     patiently(lambda: pipeline.load(raise_on_failed_jobs=True))
     if wanted != tables:
-        create_current_messages(pipeline, schema, names)
+        create_views(pipeline, schema, names)
     for table, count in written.items():
-        if count and not table.startswith("_dlt"):
+        if count and not table.startswith("_dlt") and table != names.syncs:
             summary.rows[table] = summary.rows.get(table, 0) + count
     signals.raise_if_signalled()
     return wanted

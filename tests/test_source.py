@@ -102,6 +102,31 @@ TABLES = {
         "first_seen_at": "TIMESTAMP WITH TIME ZONE",
         "seen_at": "TIMESTAMP WITH TIME ZONE",
     },
+    "syncs": {
+        "tenant_id": "VARCHAR",
+        "started_at": "TIMESTAMP WITH TIME ZONE",
+        "ended_at": "TIMESTAMP WITH TIME ZONE",
+        "kind": "VARCHAR",
+        "complete": "BOOLEAN",
+        "requests": "BIGINT",
+        "conversations": "BIGINT",
+        "quiet": "BIGINT",
+        "failed": "BIGINT",
+        "doubtful": "BIGINT",
+        "carried_over": "BIGINT",
+    },
+    "sync_status": {
+        "tenant_id": "VARCHAR",
+        "last_sync_at": "TIMESTAMP WITH TIME ZONE",
+        "last_complete_sync_at": "TIMESTAMP WITH TIME ZONE",
+        "requests": "BIGINT",
+        "conversations": "BIGINT",
+        "failed": "BIGINT",
+        "doubtful": "BIGINT",
+        "missing": "BIGINT",
+        "behind": "BIGINT",
+        "oldest_unread_at": "TIMESTAMP WITH TIME ZONE",
+    },
 }
 
 TABLES["current_messages"] = TABLES["messages"]
@@ -220,7 +245,7 @@ def test_files_of_a_load_that_broke_off_are_told_apart(
 
 @pytest.mark.parametrize(
     ("name", "messages_asked"),
-    [("contacts", 0), ("messages", 2), ("conversations", 2), ("rejected_rows", 0)],
+    [("contacts", 0), ("messages", 2), ("conversations", 2), ("rejected_rows", 0), ("syncs", 0)],
 )
 def test_each_resource_is_usable_alone(
     warehouse: Warehouse, sandbox: Sandbox, alice: Contact, name: str, messages_asked: int
@@ -231,7 +256,7 @@ def test_each_resource_is_usable_alone(
     assert [t for t in columns(warehouse) if "__" not in t] == [name]
     assert message_requests(sandbox) == messages_asked
     assert warehouse.one(f"SELECT count(*) FROM flowiq.{name}") == {"messages": 120}.get(
-        name, int(name != "rejected_rows")
+        name, int(name not in {"rejected_rows", "syncs"})
     )
 
 

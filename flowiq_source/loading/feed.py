@@ -1,7 +1,8 @@
 """What the resources of one source share: a run, and what it brings, handed to each of them.
 
     Run ── Listed ────────────── contacts, contact_identities, rejected_rows
-        └─ ConversationResult ── messages, conversations, rejected_rows
+        ├─ ConversationResult ── messages, conversations, rejected_rows
+        └─ its counts ────────── syncs
 
 Whichever resource dlt asks first has the run read on, and the others find their share waiting. So
 every page is asked for once, whatever is selected, and each resource is one of its own.
@@ -78,6 +79,7 @@ OF_CONTACTS = ("contacts", "contact_identities")
 OF_CONVERSATIONS = ("messages", "conversations")
 """Resources that conversations are read for."""
 OF_BOTH = "rejected_rows"
+OF_ALL = (OF_BOTH, "syncs")
 OF_READING = {*OF_CONVERSATIONS, OF_BOTH}
 """Resources whose rows come of reading conversations."""
 
@@ -134,7 +136,7 @@ class Share:
 
 
 def _is_for(name: str, event: Event) -> bool:
-    if name == OF_BOTH:
+    if name in OF_ALL:
         return True
     return name in (OF_CONTACTS if isinstance(event, Listed) else OF_CONVERSATIONS)
 
@@ -222,6 +224,32 @@ class Feed:
                 yield extract.since_first_seen("rejected_rows", kept)
         yield dlt.mark.materialize_table_schema()
 
+    def syncs(self) -> Iterator[Any]:
+        """The row of `syncs`: how far the run has come with this load package."""
+        for _ in self._take("syncs"):
+            # Its turn; there is nothing to tell before the end.
+            yield []
+        extract = self._extract
+        if extract is not None and extract.reads:
+            yield [self._sync_row(extract.run)]
+        yield dlt.mark.materialize_table_schema()
+
+    def _sync_row(self, run: Run) -> Row:
+        counts, settings = run.counts, self.settings
+        chosen = settings.phone_numbers is not None
+        kind = "backfill" if run.backfill_from else "chosen" if chosen else "incremental"
+        has_ended = not run.left
+        return {
+            "tenant_id": settings.tenant_key,
+            "started_at": run.started_at,
+            "ended_at": self.now() if has_ended else None,
+            "kind": "full" if settings.full_refresh and not chosen else kind,
+            "complete": run.is_complete if has_ended else None,
+            "requests": run.api.requests,
+            "conversations": counts["complete"],
+            **{name: counts[name] for name in ("quiet", "failed", "doubtful", "carried_over")},
+        }
+
     def check(self) -> None:
         """Called whenever the run waits, in the thread that wants its rows."""
         if self._extract is not None:
@@ -267,8 +295,9 @@ class _Extract:
             feed.run = self._new_run()
         self.run = feed.run
         # The first is not among them if it was renamed.
-        names = {*source.selected_resources, first} & {*OF_CONTACTS, *OF_CONVERSATIONS, OF_BOTH}
-        self.share = Share(self._events(names), names, lambda: self.run.is_listed, self.run.close)
+        names = {*source.selected_resources, first} & {*OF_CONTACTS, *OF_CONVERSATIONS, *OF_ALL}
+        self.reads = bool(names & set(OF_CONVERSATIONS))
+        self.share = Share(self._events(), names, lambda: self.run.is_listed, self.run.close)
         self._counters = (
             Counters(feed.run, feed.run.api, feed.settings, dlt.current.pipeline().collector)
             if self._is_loaded
@@ -414,19 +443,19 @@ class _Extract:
         if self._feed.bounds is NO_BOUNDS and schema in pipeline.schema_names:
             mend_tables(pipeline, schema)
 
-    def _events(self, names: Collection[str]) -> Iterator[Event]:
-        for event in self._read(names):
+    def _events(self) -> Iterator[Event]:
+        for event in self._read():
             for _, mapped in _mapped(event):
                 self.run.counts["replaced"] += mapped.replaced
                 self.run.counts["overflowed"] += mapped.overflowed
             self.check()
             yield event
 
-    def _read(self, names: Collection[str]) -> Iterator[Event]:
+    def _read(self) -> Iterator[Event]:
         try:
             if not self.run.is_listed:
                 yield from self.run.contacts()
-            if set(names) & set(OF_CONVERSATIONS):
+            if self.reads:
                 yield from self._batches()
             else:
                 self.run.close()

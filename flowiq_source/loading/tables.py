@@ -130,6 +130,28 @@ REJECTED_ROWS = Table(
     ),
 )
 
+SYNCS = Table(
+    primary_key=["tenant_id", "started_at"],
+    write_disposition="merge",
+    columns={
+        "tenant_id": _column("tenant_id", "text", nullable=False),
+        "started_at": _column("started_at", "timestamp", nullable=False),
+    }
+    | _columns(
+        [],
+        None,
+        ended_at="timestamp",
+        kind="text",
+        complete="bool",
+        requests="bigint",
+        conversations="bigint",
+        quiet="bigint",
+        failed="bigint",
+        doubtful="bigint",
+        carried_over="bigint",
+    ),
+)
+
 _KEYS = dict.fromkeys(CONVERSATIONS["primary_key"], "text")
 _CONVERSATION_SCHEMA = arrow_schema(_KEYS | _CONVERSATION)
 
@@ -143,6 +165,7 @@ class TableNames:
     messages: str = "messages"
     conversations: str = "conversations"
     rejected_rows: str = "rejected_rows"
+    syncs: str = "syncs"
 
     @classmethod
     def of(cls, source: DltSource) -> "TableNames":

@@ -1,4 +1,4 @@
-"""What the API still has and what it has no longer, in the destination's SQL.
+"""What the API still has, what it has no longer, and how syncs stand, in the destination's SQL.
 
 A message is gone when the last complete reading of its conversation, whose number is
 `conversations.scan`, did not show it: the last reading that did has a lower number in `scan`.
@@ -14,38 +14,93 @@ from flowiq_source.loading.tables import TableNames
 
 logger = logging.getLogger("flowiq_source")
 
-VIEW = "current_messages"
+CURRENT = "current_messages"
+STATUS = "sync_status"
 LOCK_TIMEOUT_S = 2
 
+STATUS_COLUMNS = [
+    *("tenant_id", "last_sync_at", "last_complete_sync_at", "requests", "conversations"),
+    *("failed", "doubtful", "missing", "behind", "oldest_unread_at"),
+]
 
-def create_current_messages(pipeline: dlt.Pipeline, schema_name: str, names: TableNames) -> None:
-    """Create the view `current_messages`: `messages` without what the API has no longer.
 
-    Only where it is missing, or the columns of `messages` have changed: on PostgreSQL a view that
-    is replaced waits for everyone who reads it. It is never dropped, because others may depend on
-    it. In a destination without SQL there is none.
+def create_views(pipeline: dlt.Pipeline, schema_name: str, names: TableNames) -> None:
+    """Create `current_messages`, what the API still has, and `sync_status`, how each tenant stands.
+
+    Only where one is missing, or its columns have changed: on PostgreSQL a view that is replaced
+    waits for everyone who reads it. None is ever dropped, because others may depend on it. In a
+    destination without SQL there are none.
     """
     with sql_of(pipeline, pipeline.schemas[schema_name]) as client:
-        if client is None or _columns(client, VIEW) == (wanted := _columns(client, names.messages)):
+        if client is None:
             return
-        if wanted is None or _columns(client, names.conversations) is None:
-            return
-        view = client.make_qualified_table_name(VIEW)
-        messages = client.make_qualified_table_name(names.messages)
-        select = f"SELECT m.* FROM {messages} m WHERE NOT {gone(client, names)}"  # noqa: S608
-        try:
-            with client.begin_transaction():
-                if pipeline.destination.destination_type.endswith("postgres"):
-                    client.execute_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
-                client.execute_sql(f"CREATE OR REPLACE VIEW {view} AS {select}")
-            logger.debug("the view %s is made", VIEW)
-        except DatabaseException as error:
-            logger.warning(
-                "the view %s stays as it is, because the destination refuses a newer one (%s): the "
-                "next sync tries again; if it never can, drop the view and what depends on it",
-                VIEW,
-                type(error).__name__,
-            )
+        there = {
+            table: columns
+            for table in (names.messages, names.conversations, names.contacts, names.syncs)
+            if (columns := _columns(client, table)) is not None
+        }
+        is_postgres = pipeline.destination.destination_type.endswith("postgres")
+        if {names.messages, names.conversations} <= there.keys():
+            select = _current_messages(client, names)
+            _create(client, CURRENT, there[names.messages], select, is_postgres=is_postgres)
+        if {names.conversations, names.contacts, names.syncs} <= there.keys():
+            select = _sync_status(client, names)
+            _create(client, STATUS, STATUS_COLUMNS, select, is_postgres=is_postgres)
+
+
+def _create(
+    client: Client, name: str, wanted: list[str], select: str, *, is_postgres: bool
+) -> None:
+    if _columns(client, name) == wanted:
+        return
+    view = client.make_qualified_table_name(name)
+    try:
+        with client.begin_transaction():
+            if is_postgres:
+                client.execute_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
+            client.execute_sql(f"CREATE OR REPLACE VIEW {view} AS {select}")
+        logger.debug("the view %s is made", name)
+    except DatabaseException as error:
+        logger.warning(
+            "the view %s stays as it is, because the destination refuses a newer one (%s): the "
+            "next sync tries again; if it never can, drop the view and what depends on it",
+            name,
+            type(error).__name__,
+        )
+
+
+def _current_messages(client: Client, names: TableNames) -> str:
+    messages = client.make_qualified_table_name(names.messages)
+    return f"SELECT m.* FROM {messages} m WHERE NOT {gone(client, names)}"  # noqa: S608
+
+
+def _sync_status(client: Client, names: TableNames) -> str:
+    """One row per tenant: its last sync, and what is not as it should be."""
+    contacts, conversations, syncs = map(
+        client.make_qualified_table_name, (names.contacts, names.conversations, names.syncs)
+    )
+    counts = ", ".join(
+        f"count(CASE WHEN status = '{one}' THEN 1 END) AS {one}"
+        for one in ("failed", "doubtful", "missing")
+    )
+    return f"""
+        SELECT s.tenant_id, s.last_sync_at, s.last_complete_sync_at, l.requests,
+               coalesce(v.conversations, 0) AS conversations, coalesce(v.failed, 0) AS failed,
+               coalesce(v.doubtful, 0) AS doubtful, coalesce(v.missing, 0) AS missing,
+               coalesce(b.behind, 0) AS behind, b.oldest_unread_at
+        FROM (SELECT tenant_id, max(started_at) AS last_sync_at,
+                     max(CASE WHEN complete AND kind IN ('incremental', 'full') THEN ended_at END)
+                         AS last_complete_sync_at
+              FROM {syncs} GROUP BY tenant_id) s
+        JOIN {syncs} l ON l.tenant_id = s.tenant_id AND l.started_at = s.last_sync_at
+        LEFT JOIN (SELECT tenant_id, count(*) AS conversations, {counts}
+                   FROM {conversations} GROUP BY tenant_id) v ON v.tenant_id = s.tenant_id
+        LEFT JOIN (SELECT c.tenant_id, count(*) AS behind,
+                          min(c.last_message_at) AS oldest_unread_at
+                   FROM {contacts} c LEFT JOIN {conversations} r
+                     ON r.tenant_id = c.tenant_id AND r.contact_id = c.id
+                   WHERE r.contact_id IS NULL OR c.last_message_at > r.last_message_at
+                   GROUP BY c.tenant_id) b ON b.tenant_id = s.tenant_id"""  # noqa: S608
 
 
 def _columns(client: Client, relation: str) -> list[str] | None:

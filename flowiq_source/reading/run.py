@@ -123,6 +123,12 @@ class Run:
         self._in_doubt = {contact for contact, c in cursors.items() if c.doubtful and c.is_read}
         self._is_incremental = self.backfill_from is None and settings.phone_numbers is None
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything was read that there is."""
+        counts = self.counts
+        return not (counts["failed"] or counts["unlisted"] or counts["vanished"])
+
     def contacts(self) -> Iterator[Listed]:
         """The contacts, page by page.
 

@@ -1,11 +1,8 @@
 """One conversation, however long: its memory is bounded, and a kill repeats one package of it."""
 
-import os
 import signal
-import subprocess
 import sys
 from datetime import datetime, timezone
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -13,10 +10,10 @@ import pytest
 from flowiq_source.reading.conversation import PART_ROWS
 from flowiq_source.sandbox import Contact, Reply, Sandbox, reply_json
 from flowiq_source.settings import pages_of
+from tests.support.apart import synced_apart
 from tests.support.history import message_requests
 from tests.support.warehouse import Warehouse
 
-SCRIPT = Path(__file__).parents[1] / "support" / "killed_sync.py"
 MOST_MB = 400
 
 
@@ -45,18 +42,6 @@ def written(n: int) -> dict[str, Any]:
     text = f"message {n} " + "of a long conversation " * 4
     who = {"sender_type": "user-whatsapp", "message_status": "read", "reactions": reactions}
     return {"message": text, "created_at": at, **who}
-
-
-def synced_apart(warehouse: Warehouse, sandbox: Sandbox, *arguments: str) -> tuple[int, int]:
-    """How a sync in a process of its own ended, and its peak memory in MB."""
-    folder = str(warehouse.folder / "pipelines")
-    environment = os.environ | {"PYTHONPATH": str(SCRIPT.parents[2])}
-    command = [sys.executable, str(SCRIPT), folder, str(warehouse.file), sandbox.url, *arguments]
-    process = subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL)
-    _, status, usage = os.wait4(process.pid, 0)
-    # It has been waited for already.
-    process.returncode = os.waitstatus_to_exitcode(status)
-    return process.returncode, usage.ru_maxrss // 1024
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the kernel counts memory in other units")

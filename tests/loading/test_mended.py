@@ -138,6 +138,7 @@ TABLES = {
     "contacts__tags": "made again",
     "contact_identities": "made again",
     "rejected_rows": "made again",
+    "syncs": "made again",
     "_dlt_loads": "read again",
     "_dlt_pipeline_state": "",
     "_dlt_version": "",

@@ -182,7 +182,7 @@ def test_a_source_can_be_looked_at_without_a_run(
         assert [len(list(source.resources[n])) for n in ("messages", "contacts")] == [9, 3]
         assert len(list(source.conversations)) == 3
         sandbox.requests.clear()
-        assert len(list(source)) == 9 + 3 * 3
+        assert len(list(source)) == 9 + 3 * 3 + 1
         assert len(sandbox.requests) == 4
         assert len(list(source.with_resources("contacts", "messages"))) == 12
         warehouse.sync(sandbox)
