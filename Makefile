@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LEAN := MALLOC_ARENA_MAX=2 ARROW_DEFAULT_MEMORY_POOL=system
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run backfill plan verify status test check oldest wheel bench format lock clean
+.PHONY: help setup demo run backfill plan verify status models test check oldest wheel bench format lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -33,6 +33,9 @@ plan: setup ## Say what a run would cost, for one request
 
 verify: setup ## Compare the warehouse with the API: make verify ARGS="--from-last-sync"
 	$(BIN)/flowiq verify $(ARGS)
+
+models: setup ## Make the models anew: views that answer questions
+	$(BIN)/flowiq models $(ARGS)
 
 status: setup ## Say what the warehouse holds, without a request
 	$(BIN)/flowiq status $(ARGS)

@@ -8,6 +8,7 @@ was interrupted.
 import functools
 import gc
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -26,9 +27,14 @@ from flowiq_source.cli.checks import check_all
 from flowiq_source.cli.demo import demonstrate
 from flowiq_source.cli.progress import DISPLAYS, Progress
 from flowiq_source.errors import ConfigurationError
+from flowiq_source.loading.patience import patiently
+from flowiq_source.models import ModelSettings, create_models
+from flowiq_source.models.settings import model_settings
 from flowiq_source.sandbox.command import sandbox
 from flowiq_source.source import FlowiqSource
 from flowiq_source.source import flowiq_source as make_source
+
+logger = logging.getLogger("flowiq_source")
 
 
 class Result(Protocol):
@@ -194,13 +200,25 @@ def backfill(session: Session, **settings: Any) -> Result:
 
 
 def _run(session: Session, settings: dict[str, Any]) -> Result:
-    source = session.source(**settings)
+    source, models = session.source(**settings), model_settings()
     with ExitStack() as stack:
         stack.enter_context(signals.intercepted_signals())
         # Or the garbage collector looks through all imported modules again and again.
         gc.freeze()
         stack.callback(gc.unfreeze)
-        return flowiq_source.sync(session.pipeline(), source)
+        pipeline = session.pipeline()
+        summary = flowiq_source.sync(pipeline, source)
+        if models.create:
+            _make_models(pipeline, source, models)
+        return summary
+
+
+def _make_models(pipeline: dlt.Pipeline, source: FlowiqSource, settings: ModelSettings) -> None:
+    """Keep the models up to date; what a sync has loaded stays loaded if that cannot be."""
+    try:
+        patiently(lambda: create_models(pipeline, source, settings))
+    except Exception as error:  # noqa: BLE001 - whatever the destination has against them
+        logger.warning("models: not made: %s", failures.diagnosis(error)[1])
 
 
 @command("flowiq plan", "flowiq plan --full-refresh --json")
@@ -218,6 +236,14 @@ def verify(session: Session, *, from_last_sync: bool, mark: bool) -> Result:
     """Compare the warehouse with the API."""
     return flowiq_source.verify(
         session.pipeline(), session.source(), from_last_sync=from_last_sync, mark=mark
+    )
+
+
+@command("flowiq models", "flowiq models --json | jq .views")
+def models(session: Session) -> Result:
+    """Make the models anew: views that answer questions."""
+    return create_models(
+        session.pipeline(), session.source(bearer_token=_any_token()), model_settings(), anew=True
     )
 
 

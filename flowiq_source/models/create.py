@@ -1,0 +1,233 @@
+"""The models in a dataset: made where they are missing or were defined otherwise."""
+
+import hashlib
+import logging
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from datetime import date, datetime
+from typing import Any
+
+import dlt
+import sqlglot
+from dlt.destinations.exceptions import DatabaseException, DatabaseUndefinedRelation
+
+from flowiq_source.errors import ConfigurationError
+from flowiq_source.loading.destination import Client, Rows, sql_of
+from flowiq_source.loading.tables import TableNames
+from flowiq_source.loading.views import CURRENT, LOCK_TIMEOUT_S
+from flowiq_source.models.calendar import Piece, calendar
+from flowiq_source.models.definitions import CALENDAR, NAMES, rendered
+from flowiq_source.models.settings import ModelSettings, model_settings
+from flowiq_source.source import FlowiqSource
+from flowiq_source.times import utc_now
+
+logger = logging.getLogger("flowiq_source")
+
+VERSIONS = "model_versions"
+"""The table that says what the models in a dataset were made of; '' is every tenant's."""
+
+FIRST_DAY = date(2009, 1, 1)
+"""WhatsApp is no older: no calendar begins before that."""
+
+_ROWS_AT_ONCE = 500
+_TYPES = {
+    VERSIONS: {"tenant_id": "VARCHAR", "name": "VARCHAR", "version": "VARCHAR"},
+    CALENDAR: {
+        "tenant_id": "VARCHAR",
+        "utc_day": "BIGINT",
+        "begins_s": "BIGINT",
+        "ends_s": "BIGINT",
+        "local_date": "DATE",
+        "local_weekday": "BIGINT",
+        "local_begins_s": "BIGINT",
+        "utc_offset_s": "BIGINT",
+        "is_open": "BOOLEAN",
+        "open_s_before": "BIGINT",
+    },
+}
+
+
+@dataclass(frozen=True)
+class Models:
+    """What was done."""
+
+    views: list[str]
+    """Those that were made anew."""
+    calendar_days: int
+    """Days of the tenant's business calendar, if that was made anew."""
+    kept: str = ""
+    """Why views stay as they are, if the destination refuses newer ones."""
+
+    @property
+    def exit_status(self) -> int:
+        """1 where the destination refused."""
+        return int(bool(self.kept))
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        days = f"made for {self.calendar_days:,} days" if self.calendar_days else "up to date"
+        views = ", ".join(self.views) or f"up to date: {', '.join(NAMES)}"
+        lines = [f"views           {views}", f"calendar        {days}"]
+        return "\n".join([*lines, *([f"kept            {self.kept}"] if self.kept else [])])
+
+
+def create_models(
+    pipeline: dlt.Pipeline,
+    source: FlowiqSource,
+    settings: ModelSettings | None = None,
+    *,
+    anew: bool = False,
+) -> Models:
+    """Make the models as views in the pipeline's dataset, and the tenant's business calendar.
+
+    Only what is missing or was made by another definition; with `anew`, everything. On PostgreSQL
+    a view that is replaced waits for everyone who reads it, two seconds at most: then it stays.
+
+    Raises:
+        ConfigurationError: nothing was synced yet, the destination answers no SQL, or none that
+            the models are written for.
+    """
+    settings = settings or model_settings()
+    names, tenant = TableNames.of(source), source.feed.settings.tenant_key
+    with sql_of(pipeline, source.schema) as client:
+        if client is None:
+            raise ConfigurationError(
+                "the models are SQL views, and this destination answers no SQL"
+            )
+        return _Dataset(client, names, tenant).make(settings, utc_now(), anew=anew)
+
+
+class _Dataset:
+    def __init__(self, client: Client, names: TableNames, tenant_id: str) -> None:
+        self.client, self.names, self.tenant_id = client, names, tenant_id
+        self.dialect = str(client.capabilities.sqlglot_dialect)
+
+    def make(self, settings: ModelSettings, now: datetime, *, anew: bool) -> Models:
+        if not self._is_there(CURRENT):
+            raise ConfigurationError(
+                "there is no view current_messages, which the models read: flowiq sync makes it"
+            )
+        wanted = {name: self._sql(name) for name in NAMES}
+        known = self._versions()
+        made, kept = [], ""
+        version = _digest(wanted)
+        days = self._make_calendar(settings, now, known)
+        if anew or known.get(("", "views")) != version or not self._is_there(NAMES[-1]):
+            kept = self._make_views(wanted)
+            made = [] if kept else list(wanted)
+        if made:
+            self._note("", "views", version)
+        return Models(made, days, kept)
+
+    def _sql(self, name: str) -> str:
+        there = {
+            **{one: one for one in (*NAMES, CALENDAR, CURRENT)},
+            "contacts": self.names.contacts,
+        }
+        real = tuple((one, self._name(table)) for one, table in there.items())
+        return rendered(name, self.dialect, real)
+
+    def _name(self, table: str) -> str:
+        return self.client.make_qualified_table_name(table)
+
+    def _is_there(self, relation: str) -> bool:
+        try:
+            with self.client.execute_query(f"SELECT 1 FROM {self._name(relation)} WHERE 1 = 0"):  # noqa: S608
+                return True
+        except (DatabaseUndefinedRelation, DatabaseException):
+            return False
+
+    def _versions(self) -> dict[tuple[str, str], str]:
+        self._make_table(VERSIONS)
+        sql = f"SELECT tenant_id, name, version FROM {self._name(VERSIONS)}"  # noqa: S608
+        return {(tenant, name): version for tenant, name, version in self._rows(sql)}
+
+    def _rows(self, sql: str, *values: Any) -> Rows:
+        return [tuple(row) for row in self.client.execute_sql(sql, *values) or ()]
+
+    def _make_table(self, name: str) -> None:
+        columns = ", ".join(f"{column} {kind}" for column, kind in _TYPES[name].items())
+        made = sqlglot.transpile(
+            f"CREATE TABLE IF NOT EXISTS t ({columns})", "duckdb", self.dialect
+        )
+        self.client.execute_sql(made[0].replace(" t ", f" {self._name(name)} ", 1))
+
+    def _note(self, tenant_id: str, name: str, version: str) -> None:
+        table = self._name(VERSIONS)
+        with self.client.begin_transaction():
+            self.client.execute_sql(
+                f"DELETE FROM {table} WHERE tenant_id = %s AND name = %s",  # noqa: S608
+                tenant_id,
+                name,
+            )
+            sql = f"INSERT INTO {table} (tenant_id, name, version) VALUES (%s, %s, %s)"  # noqa: S608
+            self.client.execute_sql(sql, tenant_id, name, version)
+
+    def _make_calendar(
+        self, settings: ModelSettings, now: datetime, known: Mapping[tuple[str, str], str]
+    ) -> int:
+        """The days of the calendar that was made; 0 where the one that is there is right."""
+        oldest = f"SELECT min(m.timestamp) FROM {self._name(self.names.messages)} m "  # noqa: S608
+        [[first]] = self._rows(f"{oldest}WHERE m.tenant_id = %s", self.tenant_id)
+        year = min(max(getattr(first, "year", now.year), FIRST_DAY.year), now.year)
+        begins, ends = date(year, 1, 1), date(now.year + 2, 1, 1)
+        made_of = settings.time_zone, settings.spans, sorted(settings.days_off), begins, ends
+        version = _digest(made_of)
+        if known.get((self.tenant_id, CALENDAR)) == version and self._has_calendar():
+            return 0
+        self._make_table(CALENDAR)
+        pieces = list(calendar(settings.zone, settings.spans, settings.days_off, begins, ends))
+        table = self._name(CALENDAR)
+        with self.client.begin_transaction():
+            self.client.execute_sql(f"DELETE FROM {table} WHERE tenant_id = %s", self.tenant_id)  # noqa: S608
+            for some in _batches(pieces):
+                self._insert(table, some)
+        self._note(self.tenant_id, CALENDAR, version)
+        return (ends - begins).days
+
+    def _has_calendar(self) -> bool:
+        sql = f"SELECT 1 FROM {self._name(CALENDAR)} WHERE tenant_id = %s LIMIT 1"  # noqa: S608
+        with suppress(DatabaseUndefinedRelation):
+            return bool(self._rows(sql, self.tenant_id))
+        return False
+
+    def _insert(self, table: str, pieces: Sequence[Piece]) -> None:
+        def literal(value: Any) -> str:
+            return f"DATE '{value}'" if isinstance(value, date) else str(value).upper()
+
+        rows = ", ".join(f"(%s, {', '.join(map(literal, piece))})" for piece in pieces)
+        sql = f"INSERT INTO {table} ({', '.join(_TYPES[CALENDAR])}) VALUES {rows}"  # noqa: S608
+        self.client.execute_sql(sql, *[self.tenant_id] * len(pieces))
+
+    def _make_views(self, wanted: Mapping[str, str]) -> str:
+        """Why they stay as they are; empty if they were made."""
+        try:
+            with self.client.begin_transaction():
+                if self.dialect == "postgres":
+                    self.client.execute_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
+                # Each is read by those after it; what others have made of ours keeps them.
+                for name in reversed(list(wanted)):
+                    self.client.execute_sql(f"DROP VIEW IF EXISTS {self._name(name)}")
+                for name, select in wanted.items():
+                    self.client.execute_sql(f"CREATE VIEW {self._name(name)} AS {select}")
+        except DatabaseException as error:
+            why = (
+                f"the destination refuses newer views ({type(error).__name__}): somebody reads "
+                "them, or other views depend on them; the next sync tries again"
+            )
+            logger.warning("models: %s", why)
+            return why
+        return ""
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(repr(value).encode()).hexdigest()[:16]
+
+
+def _batches(pieces: Sequence[Piece]) -> Iterator[Sequence[Piece]]:
+    for at in range(0, len(pieces), _ROWS_AT_ONCE):
+        yield pieces[at : at + _ROWS_AT_ONCE]
