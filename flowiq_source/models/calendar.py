@@ -76,15 +76,22 @@ def _offset_s(zone: ZoneInfo, at: int) -> int:
 
 
 def _instant(zone: ZoneInfo, day: date, minutes: int, *, fold: int) -> int:
-    """When the clock on the wall says so; where it says so twice, `fold` decides."""
+    """When the clock on the wall says so; where it says so twice, `fold` decides.
+
+    Where it never says so, because it was put forward, when that was done.
+    """
     days, minutes = divmod(minutes, _MINUTES)
-    at = datetime.combine(day + timedelta(days=days), time(minutes // 60, minutes % 60, fold=fold))
-    return int(at.replace(tzinfo=zone).timestamp())
+    at = datetime.combine(day + timedelta(days=days), time(minutes // 60, minutes % 60), zone)
+    first, second = (int(at.replace(fold=n).timestamp()) for n in (0, 1))
+    if second < first:
+        return _change(zone, second, first)
+    return (first, second)[fold]
 
 
 def _local_midnights(zone: ZoneInfo, first: date, last: date) -> Iterator[int]:
     for n in range(-1, (last - first).days + 2):
-        yield _instant(zone, first + timedelta(days=n), 0, fold=0)
+        for fold in (0, 1):
+            yield _instant(zone, first + timedelta(days=n), 0, fold=fold)
 
 
 def _open_spans(
@@ -106,11 +113,14 @@ def _open_spans(
 def _offset_changes(zone: ZoneInfo, begins: int, ends: int) -> Iterator[int]:
     """The instants from which on the zone has another offset."""
     for at in range(begins, ends, DAY_S):
-        low, high = at, at + DAY_S
-        if _offset_s(zone, low) == _offset_s(zone, high):
-            continue
-        before = _offset_s(zone, low)
-        while high - low > 1:
-            middle = (low + high) // 2
-            low, high = (middle, high) if _offset_s(zone, middle) == before else (low, middle)
-        yield high
+        if _offset_s(zone, at) != _offset_s(zone, at + DAY_S):
+            yield _change(zone, at, at + DAY_S)
+
+
+def _change(zone: ZoneInfo, low: int, high: int) -> int:
+    """The instant at which the zone's offset is first another than at `low`."""
+    before = _offset_s(zone, low)
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if _offset_s(zone, middle) == before else (low, middle)
+    return high
