@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from dlt.common.configuration.container import Container
+from dlt.common.configuration.specs import PluggableRunContext
 from hypothesis import HealthCheck, settings
 
 from flowiq_source.sandbox import Sandbox, World
@@ -51,6 +53,19 @@ def sandbox() -> Iterator[Sandbox]:
     """An API in the reference dialect over an empty world."""
     with Sandbox(World(contacts=0), limited=False) as running:
         yield running
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Iterator[Path]:
+    """A project's `.dlt`, which dlt has read."""
+    (tmp_path / ".dlt").mkdir()
+    secrets = tmp_path / ".dlt" / "secrets.toml"
+    secrets.write_text('[sources.flowiq]\nbearer_token = "fiq_x"\n')
+    Container()[PluggableRunContext].reload_providers()
+    yield tmp_path / ".dlt"
+    for file in (tmp_path / ".dlt").iterdir():
+        file.unlink()
+    Container()[PluggableRunContext].reload_providers()
 
 
 @pytest.fixture

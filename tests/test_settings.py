@@ -1,6 +1,5 @@
 """Settings that cannot be right are refused by name, wherever they come from, before a request."""
 
-from collections.abc import Iterator
 from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
@@ -81,17 +80,6 @@ def test_a_setting_that_cannot_be_right_is_refused_by_name(
     assert caught.value.exit_status == 2
     assert "\n" not in str(caught.value)
     assert "two words" not in str(caught.value)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Iterator[Path]:
-    """A project's `.dlt`, which dlt reads when `read` is called."""
-    (tmp_path / ".dlt").mkdir()
-    write(tmp_path / ".dlt" / "secrets.toml", 'bearer_token = "fiq_x"')
-    yield tmp_path / ".dlt"
-    for file in (tmp_path / ".dlt").iterdir():
-        file.unlink()
-    Container()[PluggableRunContext].reload_providers()
 
 
 def write(file: Path, settings: str) -> None:
