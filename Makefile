@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LEAN := MALLOC_ARENA_MAX=2 ARROW_DEFAULT_MEMORY_POOL=system
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run backfill plan verify status models test check oldest wheel bench format lock clean
+.PHONY: help setup demo run backfill plan verify status models test check oldest dbt wheel bench format lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -55,6 +55,12 @@ oldest: setup ## Run the core of the tests against the lowest supported dlt
 		--editable '.[test]'
 	.venv-oldest/bin/pytest tests/loading/test_plain_dlt.py tests/loading/test_state.py
 
+dbt: setup demo ## Build the dbt package on the demo's data, in an environment of its own
+	test -x .venv-dbt/bin/dbt || { $(PYTHON) -m venv .venv-dbt && .venv-dbt/bin/pip install --quiet \
+		--disable-pip-version-check 'dbt-core<1.12' dbt-duckdb dbt-postgres; }
+	$(BIN)/python -m flowiq_source.models.dbt dbt
+	cd dbt && DBT_SEND_ANONYMOUS_USAGE_STATS=false ../.venv-dbt/bin/dbt --quiet build --profiles-dir .
+
 wheel: setup ## Install the wheel into an empty environment, and run its demo from another folder
 	rm -rf build/wheel .venv-wheel
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
@@ -76,4 +82,4 @@ lock: setup ## Write requirements.lock anew, for every supported Python
 		--output-file requirements.lock pyproject.toml
 
 clean: ## Remove the environment, the caches and the demo's data
-	rm -rf $(VENV) .venv-oldest .venv-wheel .demo .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .venv-oldest .venv-wheel .venv-dbt .demo dbt/target dbt/logs .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,6 +1,6 @@
 """The models as they are written, and in the SQL of a destination. Pure.
 
-What sqlglot does not know in every dialect is written as one of three functions of our own, and put
+What sqlglot does not know in every dialect is written as one of two functions of our own, and put
 in here.
 """
 
@@ -45,10 +45,11 @@ _LOCAL = {
 DIALECTS = tuple(_EPOCH)
 """The dialects that the models are there in."""
 
-_FUNCTIONS = (
-    (re.compile(r"\bepoch_seconds\(([^()]*(?:\(\))?)\)", re.IGNORECASE), _EPOCH),
-    (re.compile(r"\blocal_clock\(([^(),]*), ([^(),]*)\)", re.IGNORECASE), _LOCAL),
-)
+FUNCTIONS = {
+    "epoch_seconds": (re.compile(r"\bepoch_seconds\(([^()]*(?:\(\))?)\)", re.IGNORECASE), _EPOCH),
+    "local_clock": (re.compile(r"\blocal_clock\(([^(),]*), ([^(),]*)\)", re.IGNORECASE), _LOCAL),
+}
+"""Our own functions: how they are called, and what they are in each dialect."""
 
 
 @dataclass(frozen=True)
@@ -114,6 +115,6 @@ def rendered(
     for ordered in parsed.find_all(exp.Ordered):
         ordered.set("nulls_first", first)
     sql = parsed.sql(dialect=dialect, comments=False)
-    for pattern, written in _FUNCTIONS:
+    for pattern, written in FUNCTIONS.values():
         sql = pattern.sub(lambda found: written[dialect].format(*found.groups()), sql)  # noqa: B023
     return sql

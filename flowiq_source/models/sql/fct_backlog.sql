@@ -17,7 +17,7 @@ SELECT
     t.ended_at AS last_message_at,
     t.messages,
     epoch_seconds(CURRENT_TIMESTAMP) - t.began_s AS age_seconds,
-    t.ended_at + INTERVAL 24 HOUR AS closes_at,
+    t.ended_at + INTERVAL '24 hours' AS closes_at,
     greatest(0, t.ended_s + 86400 - epoch_seconds(CURRENT_TIMESTAMP)) AS window_seconds_left
 FROM fct_turns AS t
 WHERE t.party = 'customer' AND t.next_party IS NULL

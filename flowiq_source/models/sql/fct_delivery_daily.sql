@@ -24,7 +24,7 @@ SELECT
             ELSE 1
         END
     ) AS unknown,
-    CURRENT_TIMESTAMP - INTERVAL 24 HOUR AS as_of
+    CURRENT_TIMESTAMP - INTERVAL '24 hours' AS as_of
 FROM fct_messages AS m
-WHERE m.party IN ('bot', 'agent') AND m.sent_at <= CURRENT_TIMESTAMP - INTERVAL 24 HOUR
+WHERE m.party IN ('bot', 'agent') AND m.sent_at <= CURRENT_TIMESTAMP - INTERVAL '24 hours'
 GROUP BY m.tenant_id, m.local_date

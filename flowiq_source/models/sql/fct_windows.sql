@@ -74,7 +74,7 @@ SELECT
     f.tenant_id,
     f.contact_id,
     f.opened_at,
-    f.last_customer_at + INTERVAL 24 HOUR AS closes_at,
+    f.last_customer_at + INTERVAL '24 hours' AS closes_at,
     f.customer_messages,
     f.bot_messages,
     f.agent_messages,
