@@ -3,16 +3,21 @@
 import difflib
 import math
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from numbers import Integral, Real
-from typing import Any, Literal, Optional
+from pathlib import Path
+from typing import Any, Literal, NamedTuple, Optional
 from urllib.parse import urlsplit
 
 import dlt
+import tomlkit
 from dlt.common.configuration import configspec
+from dlt.common.configuration.const import TYPE_EXAMPLES
 from dlt.common.configuration.specs import BaseConfiguration
 from dlt.common.typing import TSecretStrValue, extract_inner_type
+from tomlkit.exceptions import TOMLKitError
 
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.times import BEGINNING, parse_timestamp
@@ -38,6 +43,9 @@ SHORTEST_KEY = 32
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _SECTION = "sources.flowiq"
+_PLACEHOLDER = TYPE_EXAMPLES["text"]
+"""What `dlt init` writes for a secret that is to be filled in."""
+_VARIABLE = re.compile("SOURCES?_+FLOW_?I_?Q_")
 _KINDS: dict[Any, tuple[type, str]] = {
     str: (str, "a text"),
     bool: (bool, "true or false"),
@@ -83,6 +91,16 @@ class Settings(BaseConfiguration):
     def on_resolved(self) -> None:
         """Check everything that can be checked without a request."""
         _check_keys()
+        given = {name: getattr(self, name) for name in self.get_resolvable_fields()}
+        try:
+            self._check_values()
+        except _Refused as refused:
+            raise _with_place(refused, given) from None
+
+    def _check_values(self) -> None:
+        if self.hash_key == _PLACEHOLDER:
+            # `dlt init` writes one, and most have no use for a key.
+            self.hash_key = None
         for name, hint in self.get_resolvable_fields().items():
             _check_kind(name, getattr(self, name), hint)
         _check_token(self.bearer_token)
@@ -148,8 +166,88 @@ class Settings(BaseConfiguration):
         return timedelta(days=self.lookback_days)
 
 
+class _Refused(ConfigurationError):
+    """A setting that cannot be right."""
+
+    def __init__(self, names: str, why: str) -> None:
+        super().__init__(f"{_SECTION}.{names} {why}")
+        self.names = names
+
+
 def _refused(name: str, why: str) -> ConfigurationError:
-    return ConfigurationError(f"{_SECTION}.{name} {why}")
+    return _Refused(name, why)
+
+
+def _with_place(refused: _Refused, given: Mapping[str, Any]) -> ConfigurationError:
+    """The same with where it stands, if it is no argument."""
+    name = refused.names.partition(" ")[0]
+    place = place_of(name)
+    is_there = place is not None and place.holds(given[name])
+    return ConfigurationError(f"{refused}{stands_in(place.name if place and is_there else None)}")
+
+
+class Place(NamedTuple):
+    """Where a setting is set: a variable, a file, or what else dlt reads from; and as what."""
+
+    name: str
+    value: Any
+
+    def holds(self, value: Any) -> bool:
+        """Whether this is the value, which dlt may have made of it."""
+        return value == self.value or isinstance(self.value, str) or str(value) == str(self.value)
+
+
+def place_of(name: str, section: str = _SECTION) -> Place | None:
+    """Where dlt finds a setting; None where it is an argument, or not set."""
+    sections = section.split(".")
+    # dlt takes one of an outer section too; but COLUMNS is how wide a terminal is.
+    depths = range(len(sections), -1 if name != "columns" else len(sections) - 1, -1)
+    for provider in dlt.config.config_providers:
+        for depth in depths:
+            value, key = provider.get_value(name, Any, None, *sections[:depth])
+            if value is not None:
+                return Place(_place(provider, key), value)
+    return None
+
+
+def stands_in(place: str | None) -> str:
+    """What an error says of the place."""
+    return f" (it stands in {place})" if place else ""
+
+
+def _place(provider: Any, key: str) -> str:
+    if provider.name.startswith("Env"):
+        return key
+    # The project's file goes before that of dlt's own folder.
+    files = [Path(file) for file in provider.present_locations]
+    holds = (file for file in files if _has(file, key.split(".")))
+    return str(next(map(shortened, holds), provider.name))
+
+
+def _has(file: Path, keys: Sequence[str]) -> bool:
+    try:
+        table: Any = tomlkit.parse(file.read_text(encoding="utf-8"))
+        for key in keys:
+            table = table[key]
+    except (OSError, ValueError, KeyError, TypeError, TOMLKitError):
+        return False
+    return True
+
+
+def shortened(file: Path) -> Path:
+    """A file as a person names it from here."""
+    return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
+
+
+def wrong_type(name: str) -> str | None:
+    """What is wrong with a setting that dlt can make nothing of; None if it is none of ours."""
+    if name not in Settings.get_resolvable_fields():
+        return None
+    _, what = _KINDS.get(extract_inner_type(Settings.get_resolvable_fields()[name]), (object, ""))
+    place = place_of(name)
+    return f"{_SECTION}.{name} must be {what or 'of another type'}" + stands_in(
+        place and place.name
+    )
 
 
 def _check(name: str, right: bool, why: str) -> None:  # noqa: FBT001
@@ -173,25 +271,50 @@ def _is_plain(text: str) -> bool:
 def _check_keys() -> None:
     """Refuse a key that is no setting: a misspelt one would be passed over in silence."""
     known = Settings.get_resolvable_fields()
-    for key in _configured_keys():
+    for key, place in _configured_keys():
         if key not in known:
             near = difflib.get_close_matches(key.lower(), known, 1, 0.58)
             hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-            raise _refused(key, f"is no setting: {hint}")
+            raise ConfigurationError(f"{_SECTION}.{key} is no setting: {hint}{stands_in(place)}")
 
 
-def _configured_keys() -> Iterator[str]:
+def _configured_keys() -> Iterator[tuple[str, str]]:
+    """Every key of the section, and where it stands."""
     # Each by itself: of a section in several files `dlt.config.get` gives that of the first.
     for provider in dlt.config.config_providers:
-        section = provider.get_value("flowiq", Any, None, "sources")[0]
-        if isinstance(section, dict):
-            yield from (key for key, value in section.items() if not _is_of_a_resource(key, value))
+        sources = provider.get_value("sources", Any, None)[0]
+        for name, section in sources.items() if isinstance(sources, dict) else ():
+            if name != "flowiq":
+                _check_section(name, section, provider)
+            elif isinstance(section, dict):
+                keys = [key for key, value in section.items() if not _is_of_a_resource(key, value)]
+                yield from ((key, _place(provider, f"{_SECTION}.{key}")) for key in keys)
     prefix = "SOURCES__FLOWIQ__"
     for name in os.environ:
         if name.startswith(f"{prefix}COLUMNS__"):
             raise _refused("columns", f"is one variable: {prefix}COLUMNS={_COLUMNS_EXAMPLE}")
-        if name.startswith(prefix) and "__" not in name[len(prefix) :]:
-            yield name[len(prefix) :].lower()
+        if name.startswith(prefix):
+            if "__" not in name[len(prefix) :]:
+                yield name[len(prefix) :].lower(), name
+        elif _VARIABLE.match(name):
+            _check_variable(name, prefix)
+
+
+def _check_section(name: str, section: Any, provider: Any) -> None:
+    """Refuse a section that is misspelt, as its keys show."""
+    is_near = difflib.get_close_matches(name.lower(), ["flowiq"], 1, 0.75)
+    if is_near and isinstance(section, dict) and set(section) & {*Settings.get_resolvable_fields()}:
+        place = _place(provider, f"sources.{name}")
+        raise ConfigurationError(
+            f"sources.{name} is no section: did you mean {_SECTION}?{stands_in(place)}"
+        )
+
+
+def _check_variable(name: str, prefix: str) -> None:
+    """Refuse a variable that has but one underscore somewhere, or a letter too few."""
+    variables = [f"{prefix}{key.upper()}" for key in Settings.get_resolvable_fields()]
+    if near := difflib.get_close_matches(name, variables, 1, 0.9):
+        raise ConfigurationError(f"the variable {name} is no setting: did you mean {near[0]}?")
 
 
 def _is_of_a_resource(key: str, value: Any) -> bool:
@@ -200,6 +323,8 @@ def _is_of_a_resource(key: str, value: Any) -> bool:
 
 
 def _check_token(token: str) -> None:
+    if token == _PLACEHOLDER:
+        raise _refused("bearer_token", "is not filled in yet: put the token from FlowIQ there")
     # A header cannot carry white space or control characters, and quoting the value would leak it.
     if not token or not token.isascii() or not _is_plain(token) or set(token) & set(" '"):
         raise _refused(

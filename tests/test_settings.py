@@ -115,6 +115,63 @@ def test_a_file_is_checked_like_an_argument(folder: Path, settings: str, says: s
     assert "two words" not in str(caught.value)
 
 
+PLACES = {
+    "a file": ("lookback_days = -1", {}, r"lookback_days .* \(it stands in .dlt/config"),
+    "a variable": (
+        "lookback_days = 3",
+        {"SOURCES__FLOWIQ__LOOKBACK_DAYS": "-1"},
+        "lookback_days must be .* \\(it stands in SOURCES__FLOWIQ__LOOKBACK_DAYS\\)",
+    ),
+    "an outer variable": ("", {"MAX_REQUESTS": "0"}, r"max_requests .* \(it stands in MAX_R"),
+    "a misspelt key": ("lookback_dayz = 1", {}, r"lookback_dayz .* \(it stands in .dlt/config"),
+    "a column": ("columns = {a = 'drop'}", {}, r"columns: .* \(it stands in .dlt/config.toml\)"),
+    "two settings": (
+        "max_requests = 5\nend_date = 2026-01-01",
+        {},
+        r"max_requests and .* \(it stands in .dlt/config.toml\)",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", PLACES)
+def test_an_error_says_where_the_setting_stands(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, case: str
+) -> None:
+    """The file, or the variable, that is to be changed."""
+    settings, variables, says = PLACES[case]
+    write(folder / "config.toml", settings)
+    for name, value in variables.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(FlowiqError, match=f"^sources.flowiq.{says}"):
+        flowiq_source()
+
+
+def test_an_argument_is_not_blamed_on_a_file(folder: Path) -> None:
+    """It goes before what the file says."""
+    write(folder / "config.toml", "lookback_days = 3")
+    with pytest.raises(FlowiqError) as caught:
+        flowiq_source(lookback_days=-1)
+    assert "it stands" not in str(caught.value)
+
+
+def test_a_misspelt_section_is_named(folder: Path) -> None:
+    """It would be passed over, with all that it sets."""
+    write(folder / "config.toml", "")
+    (folder / "config.toml").write_text("[sources.flowiqq]\nlookback_days = 3\n")
+    Container()[PluggableRunContext].reload_providers()
+    with pytest.raises(FlowiqError, match=r"sources.flowiqq is no section: did you mean sources.f"):
+        flowiq_source()
+
+
+def test_what_dlt_init_writes_for_a_key_is_none(folder: Path) -> None:
+    """A hash key need not be set; a token must."""
+    write(folder / "secrets.toml", 'bearer_token = "fiq_x"\nhash_key = "<configure me>"')
+    assert flowiq_source().feed.settings.hash_key is None
+    write(folder / "secrets.toml", 'bearer_token = "<configure me>"')
+    with pytest.raises(FlowiqError, match="bearer_token is not filled in yet"):
+        flowiq_source()
+
+
 @pytest.mark.parametrize(
     "setting",
     [
@@ -179,6 +236,16 @@ def test_a_misspelt_variable_is_named(
     """With the nearest right one."""
     monkeypatch.setenv(f"SOURCES__FLOWIQ__{name}", "3")
     with pytest.raises(FlowiqError, match=f"^sources.flowiq.{says}"):
+        flowiq_source(bearer_token="fiq_x")
+
+
+@pytest.mark.parametrize("name", ["SOURCES__FLOWIQ_TENANT_ID", "SOURCE__FLOWIQ__TENANT_ID"])
+def test_a_variable_with_an_underscore_too_few_is_named(
+    monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    """It would not be seen, and another tenant's rows might be loaded."""
+    monkeypatch.setenv(name, "acme")
+    with pytest.raises(FlowiqError, match=f"{name} is no setting: did you mean SOURCES__FLOWIQ__"):
         flowiq_source(bearer_token="fiq_x")
 
 

@@ -20,7 +20,7 @@ from flowiq_source.rows.privacy import (
     pseudonymous_id,
     pseudonymous_sender,
 )
-from flowiq_source.settings import Settings
+from flowiq_source.settings import Settings, place_of, stands_in
 
 _SETTING = "sources.flowiq"
 
@@ -124,7 +124,8 @@ def _check_columns(wanted: Mapping[str, Any]) -> None:
 
 
 def _refused(why: str) -> ConfigurationError:
-    return ConfigurationError(f"{_SETTING}.columns: {why}")
+    place = place_of("columns")
+    return ConfigurationError(f"{_SETTING}.columns: {why}{stands_in(place and place.name)}")
 
 
 def _actions(
