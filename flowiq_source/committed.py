@@ -7,10 +7,16 @@ from typing import Any
 import dlt
 from dlt.common.destination.client import JobClientBase, WithStateSync
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
+from dlt.destinations.job_client_impl import SqlJobClientBase
 from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
+from flowiq_source.loading.destination import Committed
+from flowiq_source.loading.privacy import check_key, with_the_forgotten
+from flowiq_source.loading.refusals import without_row_texts
 from flowiq_source.loading.state import TenantState
+from flowiq_source.loading.tables import TableNames
 from flowiq_source.loading.undocumented import client_of
+from flowiq_source.rows.privacy import Policy
 from flowiq_source.source import FlowiqSource
 
 
@@ -31,7 +37,15 @@ def reading(pipeline: dlt.Pipeline, source: FlowiqSource) -> Iterator[JobClientB
 
 
 def committed_state(pipeline: dlt.Pipeline, source: FlowiqSource) -> TenantState:
-    """The tenant's state as the destination has it."""
+    """The tenant's state as the destination has it.
+
+    Raises:
+        DestinationError: the destination refuses or is away.
+    """
+    return without_row_texts(pipeline, lambda: _committed_state(pipeline, source))
+
+
+def _committed_state(pipeline: dlt.Pipeline, source: FlowiqSource) -> TenantState:
     with reading(pipeline, source) as client:
         state: Any = None
         try:
@@ -41,6 +55,26 @@ def committed_state(pipeline: dlt.Pipeline, source: FlowiqSource) -> TenantState
             # Nothing was ever loaded.
             state = None
     return TenantState.of(messages_state(state or {}, source), source.feed.settings.tenant_key)
+
+
+def forgetting(pipeline: dlt.Pipeline, source: FlowiqSource, state: TenantState) -> Policy:
+    """The source's policy with the destination's tombstones; it is refused where a sync's would be.
+
+    Raises:
+        ConfigurationError: the dataset was loaded by another policy.
+        DestinationError: the destination refuses or is away.
+    """
+
+    def ask() -> Policy:
+        with reading(pipeline, source) as client:
+            if not isinstance(client, SqlJobClientBase):
+                return policy
+            committed = Committed(client.sql_client, source.feed.settings.tenant_key)
+            return with_the_forgotten(policy, state, committed, TableNames.of(source))
+
+    policy = source.feed.policy
+    check_key(policy, state)
+    return without_row_texts(pipeline, ask)
 
 
 def messages_state(state: Any, source: FlowiqSource) -> dict[str, Any]:

@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 import dlt
 
 from flowiq_source.api.client import Meter
-from flowiq_source.committed import committed_state
+from flowiq_source.committed import committed_state, forgetting
 from flowiq_source.loading.known import known_of
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.reading.conversation import Conversation, Rules
 from flowiq_source.reading.schedule import make_schedule
+from flowiq_source.rows.privacy import Policy
 from flowiq_source.settings import PAGE_SIZE, Settings, pages_of
 from flowiq_source.source import FlowiqSource
 
@@ -50,13 +51,17 @@ class Plan:
         pace = f"{self.minutes:.1f} minutes at {self.per_minute:g} a minute"
         asked = self.conversation_requests
         lines = [
-            f"contacts        {self.contacts}: {self.contact_requests} requests",
-            f"conversations   {self.new} new, {self.quiet} quiet: {asked} requests",
-            f"a run           {self.requests} requests, {pace}",
+            f"contacts        {self.contacts:,}: {_requests(self.contact_requests)}",
+            f"conversations   {self.new:,} new, {self.quiet:,} quiet: {_requests(asked)}",
+            f"a run           {_requests(self.requests)}, {pace}",
         ]
         if self.new:
             lines.append("                and one for every further 100 messages of the new ones")
         return "\n".join(lines)
+
+
+def _requests(number: int) -> str:
+    return f"{number:,} request{'' if number == 1 else 's'}"
 
 
 def plan(pipeline: dlt.Pipeline, source: FlowiqSource) -> Plan:
@@ -67,12 +72,15 @@ def plan(pipeline: dlt.Pipeline, source: FlowiqSource) -> Plan:
 
     Raises:
         Busy: another process syncs with this pipeline.
+        DestinationError: the destination refuses or is away.
         FlowiqError: the API cannot be asked.
     """
     settings, now = source.feed.settings, source.feed.now()
     with sole_sync(pipeline):
-        known = known_of(committed_state(pipeline, source), settings, now)
-    total, told = _contacts(settings, source)
+        state = committed_state(pipeline, source)
+        policy = forgetting(pipeline, source, state)
+    known = known_of(state, settings, now)
+    total, told, forgotten = _contacts(settings, source, policy)
     if settings.phone_numbers is not None:
         numbers = len(settings.phone_numbers)
         contact_requests = min(numbers, pages_of(total))
@@ -89,7 +97,7 @@ def plan(pipeline: dlt.Pipeline, source: FlowiqSource) -> Plan:
         known.cursor,
         Rules(known.number, now, settings.lookback, settings.full_refresh, settings.rescan_share),
     )
-    new = max(0, total - len(cursors))
+    new = max(0, total - forgotten - len(cursors))
     asked = new + sum(due.expected for due in schedule.due)
     return _plan(settings, total, new, len(schedule.quiet), pages_of(total), asked)
 
@@ -108,10 +116,14 @@ def _plan(  # noqa: PLR0913, PLR0917 - the fields that both ways of listing fill
     )
 
 
-def _contacts(settings: Settings, source: FlowiqSource) -> tuple[int, bool]:
-    """How many there are, and whether the list tells when each last wrote."""
+def _contacts(settings: Settings, source: FlowiqSource, policy: Policy) -> tuple[int, bool, int]:
+    """How many there are, whether the list tells when each last wrote, how many are passed over.
+
+    Those who are forgotten are found among the hundred that one request shows.
+    """
     client = source.feed.connect(settings, sleep=time.sleep)
     page = client.contacts(1, Meter(), size=PAGE_SIZE)
-    rows = [mapped.row for mapped in map(source.feed.contact_mapper(), page.rows)]
-    total = len(rows) if page.total is None else page.total
-    return total, any(row.get("last_message_at") for row in rows)
+    mapped = list(map(source.feed.contact_mapper(policy), page.rows))
+    total = len(mapped) if page.total is None else page.total
+    told = any(one.row.get("last_message_at") for one in mapped)
+    return total, told, sum(one.forgotten for one in mapped)

@@ -9,6 +9,7 @@ from dlt.destinations.job_client_impl import SqlJobClientBase
 from flowiq_source.committed import reading
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.loading.destination import Committed, Rows
+from flowiq_source.loading.refusals import without_row_texts
 from flowiq_source.loading.tables import TableNames
 from flowiq_source.source import FlowiqSource
 
@@ -65,7 +66,12 @@ def status(pipeline: dlt.Pipeline, source: FlowiqSource) -> Status:
 
     Raises:
         ConfigurationError: the destination answers no SQL.
+        DestinationError: the destination refuses or is away.
     """
+    return without_row_texts(pipeline, lambda: _asked(pipeline, source))
+
+
+def _asked(pipeline: dlt.Pipeline, source: FlowiqSource) -> Status:
     names, tenant = TableNames.of(source), source.feed.settings.tenant_key
     with reading(pipeline, source) as client:
         if not isinstance(client, SqlJobClientBase):

@@ -1,7 +1,7 @@
 """Does the warehouse equal the API? Conversation by conversation, by the API's own counts."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any, NamedTuple
@@ -14,6 +14,7 @@ from flowiq_source.api.client import Meter, Params
 from flowiq_source.committed import messages_state, reading
 from flowiq_source.errors import BadRequest, ConfigurationError, Inconsistent, NotFound
 from flowiq_source.loading.lock import sole_sync
+from flowiq_source.loading.refusals import without_row_texts
 from flowiq_source.loading.state import TenantState
 from flowiq_source.loading.tables import TableNames
 from flowiq_source.loading.undocumented import forget_working_folder
@@ -23,6 +24,9 @@ from flowiq_source.reading.listing import Roster, conversation_ways
 from flowiq_source.reading.pool import in_order
 from flowiq_source.settings import PAGE_SIZE
 from flowiq_source.source import FlowiqSource
+
+_Count = tuple[int, Meter]
+"""How many messages the API has of a conversation, and what it cost to ask."""
 
 
 @dataclass(frozen=True)
@@ -88,17 +92,19 @@ def verify(
     Raises:
         Busy: another process syncs with this pipeline.
         ConfigurationError: the destination answers no SQL, or holds no tables.
+        DestinationError: the destination refuses or is away.
         FlowiqError: the API cannot be asked.
     """
     with sole_sync(pipeline):
-        known, requests = _conversations(pipeline, source), 0
+        known = without_row_texts(pipeline, lambda: _conversations(pipeline, source))
+        requests = 0
         if from_last_sync:
             counts = [_seen(one) for one in known]
         else:
             client = source.feed.connect(source.feed.settings, sleep=time.sleep)
             ways, requests = _ways(client, source)
             asked = [partial(_counted, client, one, ways(one)) for one in known]
-            answers = list(in_order(asked))
+            answers = list(_shown(pipeline, client, asked))
             counts = [count for count, _ in answers]
             requests += sum(meter.requests for _, meter in answers)
         differences = [
@@ -170,7 +176,20 @@ def _ways(client: Any, source: FlowiqSource) -> tuple[Callable[[_Known], Sequenc
     return lambda known: roster.by_id.get(known.contact_id, unlisted).ways, requests
 
 
-def _counted(client: Any, known: _Known, ways: Sequence[Params]) -> tuple[int, Meter]:
+def _shown(
+    pipeline: dlt.Pipeline, client: Any, asked: Sequence[Callable[[], _Count]]
+) -> Iterator[_Count]:
+    """What is counted; the pipeline's collector is told how far that is."""
+    collector = pipeline.collector
+    with collector("Verify"):
+        collector.update("Conversations", 0, total=len(asked))
+        for count in in_order(asked):
+            collector.update("Conversations")
+            collector.update("Requests", count[1].requests, message=client.pace())
+            yield count
+
+
+def _counted(client: Any, known: _Known, ways: Sequence[Params]) -> _Count:
     meter = Meter()
     for who in ways:
         try:

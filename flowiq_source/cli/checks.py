@@ -12,11 +12,12 @@ import dlt
 from flowiq_source.api.client import Meter
 from flowiq_source.cli import failures, project
 from flowiq_source.errors import NotFound
-from flowiq_source.loading.destination import try_to_write
-from flowiq_source.loading.undocumented import client_of, loads_parquet
+from flowiq_source.loading.refusals import without_row_texts
+from flowiq_source.loading.trial import try_destination
+from flowiq_source.loading.undocumented import loads_parquet
 from flowiq_source.reading.listing import conversation_of
 from flowiq_source.rows.arrow import read_rows
-from flowiq_source.settings import Settings
+from flowiq_source.settings import Settings, place_of
 from flowiq_source.source import FlowiqSource
 
 
@@ -69,7 +70,7 @@ def check_all(
     """Try everything that a sync needs; what depends on a failed line is left out."""
     checks = Checks()
     made: dict[str, Any] = {}
-    checks.attempt("project", lambda: f"{Path.cwd()}, settings in .dlt")
+    checks.attempt("project", _project)
     checks.warn("secrets", project.open_secrets())
 
     def settings() -> str:
@@ -88,16 +89,16 @@ def check_all(
     return checks
 
 
+def _project() -> str:
+    has_settings = Path(dlt.current.run_context().settings_dir).is_dir()
+    return f"{Path.cwd()}, " + ("settings in .dlt" if has_settings else "which has no .dlt")
+
+
 def _origins() -> str:
     """Where each setting comes from; no value, because one is a secret."""
-    found = {}
-    for key in Settings.get_resolvable_fields():
-        for provider in dlt.config.config_providers:
-            value, name = provider.get_value(key, Any, None, "sources", "flowiq")
-            if value is not None:
-                found[key] = name if provider.name.startswith("Env") else provider.name
-                break
-    return ", ".join(f"{key} from {where}" for key, where in found.items()) or "all as by default"
+    found = {name: place_of(name) for name in Settings.get_resolvable_fields()}
+    places = [f"{name} from {place.name}" for name, place in found.items() if place]
+    return ", ".join(places) or "all as by default"
 
 
 def _check_api(checks: Checks, source: FlowiqSource) -> None:
@@ -138,10 +139,7 @@ def _destination(pipeline: dlt.Pipeline) -> str:
 
 def _check_destination(checks: Checks, pipeline: dlt.Pipeline, source: FlowiqSource) -> None:
     def writable() -> str:
-        with client_of(pipeline, source.schema) as client:
-            client.initialize_storage()
-        try_to_write(pipeline, source.schema)
-        return "the dataset is there and can be written to"
+        return without_row_texts(pipeline, lambda: try_destination(pipeline, source.schema))
 
     def merging() -> str:
         able = pipeline.destination.capabilities().supported_merge_strategies

@@ -26,7 +26,7 @@ EVERY_S = 30.0
 EVENTS_S = 1.0
 """How often a JSON event is printed at most."""
 
-_DOING = {"Extract": "reading", "Normalize": "preparing", "Load": "loading"}
+_DOING = {"Extract": "reading", "Normalize": "preparing", "Load": "loading", "Verify": "comparing"}
 
 
 class Progress(Collector):
@@ -161,7 +161,7 @@ class Progress(Collector):
     def _shown(self) -> list[str]:
         """The counters that a person wants to see, in their order."""
         wanted = ["Conversations", "messages", "Requests"]
-        if self.doing != "reading":
+        if self.doing not in {"reading", "comparing"}:
             wanted = ["Files", "Items", "Jobs"]
         return [name for name in wanted if name in self._counts]
 

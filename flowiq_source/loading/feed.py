@@ -153,10 +153,11 @@ class Feed:
         self._extract: _Extract | None = None
         self._lock = threading.Lock()
 
-    def contact_mapper(self) -> Callable[[RawRow], Mapped]:
+    def contact_mapper(self, policy: Policy | None = None) -> Callable[[RawRow], Mapped]:
         """What makes rows of contacts where none is loaded, by the ids that the tables have."""
         tenant, now, extras = self.settings.tenant_key, self.now(), extra_columns()
-        return lambda raw: self.policy.contact(contact_row(raw, tenant, now, extras))
+        policy = policy or self.policy
+        return lambda raw: policy.contact(contact_row(raw, tenant, now, extras))
 
     def contacts(self) -> Iterator[Any]:
         """The rows of `contacts`."""

@@ -27,6 +27,10 @@ _HELD = re.compile(
 )
 
 _REMEDIES = [
+    (
+        r"Ambiguous reference to catalog or schema",
+        "the DuckDB file and the dataset have one name: give one of them another",
+    ),
     (r"different configuration than existing", "this process has the file open in another way"),
     (
         r"database file with version number|newer version of DuckDB|storage version",

@@ -151,6 +151,83 @@ def test_check_tries_everything_for_two_requests(
     assert sandbox.token not in done.stdout
 
 
+@pytest.mark.parametrize("loaded", [False, True])
+def test_check_leaves_nothing_in_the_destination(
+    run: Run, sandbox: Sandbox, alice: Contact, tmp_path: Path, loaded: bool
+) -> None:
+    """No file where there was none, and no table or dataset more than there were."""
+    file = tmp_path / "flowiq_pipeline.duckdb"
+    if loaded:
+        run()
+        with duckdb.connect(str(file)) as connection:
+            connection.execute("CREATE SCHEMA mine")
+
+    def there() -> list[Any]:
+        if not file.exists():
+            return sorted(path.name for path in tmp_path.iterdir() if path.name != "dlt")
+        with duckdb.connect(str(file)) as connection:
+            schemas = connection.sql("SELECT schema_name FROM duckdb_schemas() ORDER BY 1")
+            tables = connection.sql(
+                "SELECT schema_name, table_name FROM duckdb_tables() ORDER BY 2"
+            )
+            return [*schemas.fetchall(), *tables.fetchall()]
+
+    before = there()
+    for dataset in ["flowiq", "another"] if loaded else ["flowiq"]:
+        done = run("check", DATASET_NAME=dataset)
+        assert done.returncode == 0, done.stdout
+        assert "made by the first sync" in done.stdout or dataset == "flowiq"
+        assert there() == before
+
+
+def test_check_finds_a_file_and_a_dataset_of_one_name(run: Run) -> None:
+    """Which DuckDB cannot tell apart: a sync would fail."""
+    done = run("check", DESTINATION__DUCKDB__CREDENTIALS="flowiq.duckdb")
+    assert done.returncode == 2
+    assert "both called flowiq" in done.stdout
+
+
+def test_the_settings_of_the_destination_are_named(run: Run, tmp_path: Path) -> None:
+    """What is not set, and where to put it; and a file that cannot be read."""
+    done = run("plan", SOURCES__FLOWIQ__LOOKBACK_DAYS="seven")
+    assert done.stderr == (
+        "flowiq: sources.flowiq.lookback_days must be a number "
+        "(it stands in SOURCES__FLOWIQ__LOOKBACK_DAYS)\n"
+    )
+    postgres = {"DESTINATION_TYPE": "postgres"}
+    url = {"DESTINATION__POSTGRES__CREDENTIALS": "postgresql://u@127.0.0.1:9/d"}
+    assert "into DESTINATION__POSTGRES__CREDENTIALS\n" in run("status", **postgres).stderr
+    done = run("status", **postgres | url)
+    assert done.returncode == 2
+    assert "the password for the destination is not set" in done.stderr
+    assert "DESTINATION__POSTGRES__CREDENTIALS__PASSWORD" in done.stderr
+    (tmp_path / ".dlt").mkdir()
+    (tmp_path / ".dlt" / "secrets.toml").write_text("[sources.flowiq]\nbearer_token = my secret\n")
+    done = run("plan")
+    assert done.returncode == 2
+    assert done.stderr.endswith(
+        "flowiq: .dlt/secrets.toml is no TOML in line 2: correct it there\n"
+    )
+    assert "my secret" not in done.stderr
+
+
+def test_plan_and_verify_pass_over_who_is_forgotten(
+    run: Run, sandbox: Sandbox, alice: Contact
+) -> None:
+    """They cost nothing and are not new; verify shows how far it is."""
+    key = {"SOURCES__FLOWIQ__HASH_KEY": "0123456789abcdef" * 4}
+    write(sandbox, alice, 3)
+    write(sandbox, sandbox.world.add_contact("27820000002"), 2)
+    run(**key)
+    run("forget", "--contact", alice.id, "--yes", **key)
+    planned = json.loads(run("plan", "--json", **key).stdout)
+    assert (planned["contacts"], planned["new"], planned["requests"]) == (2, 0, 2)
+    assert run("sync", "--json", **key).returncode == 0
+    events = run("verify", "--progress", "json", **key).stderr.splitlines()
+    assert json.loads(events[-1])["step"] == "comparing"
+    assert json.loads(events[-1])["conversations"]["total"] == 1
+
+
 FAULTS = {
     "no token": ({"SOURCES__FLOWIQ__BEARER_TOKEN": ""}, "settings", "bearer_token is not set"),
     "a wrong token": ({"SOURCES__FLOWIQ__BEARER_TOKEN": "fiq_no"}, "api", "HTTP 401"),
