@@ -140,6 +140,83 @@ def test_pages_that_the_count_alone_promises_are_empty(
     is_settled(ledger)
 
 
+SAID: dict[str, tuple[str, ...]] = {
+    "everything": ("currentPage", "totalPages", "total", "hasNextPage", "messagesPerPage"),
+    "the count": ("totalMessages", "totalContacts"),
+    "whether a page follows": ("hasNextPage",),
+    "nothing": (),
+}
+
+
+def stingy(sandbox: Sandbox, most: int, said: str, **lies: Any) -> Callable[..., Reply | None]:
+    """At most so many rows a page, whatever is asked for, and no more said of the whole."""
+
+    def intercept(params: dict[str, str]) -> Reply | None:
+        limit = min(most, int(params.get("limit", "0")))
+        reply = sandbox.usual_answer(params | {"limit": str(limit)})
+        body = json.loads(reply.body)
+        pagination = body.get("pagination", {})
+        body["pagination"] = {
+            name: value for name, value in pagination.items() if name.startswith(SAID[said])
+        } | lies
+        return reply_json(reply.status, body)
+
+    return intercept
+
+
+@pytest.mark.parametrize("most", [10, 50, 75])
+@pytest.mark.parametrize("said", SAID)
+@pytest.mark.parametrize("rows", [120, 150])
+def test_fewer_rows_a_page_than_were_asked_for_hide_none(
+    ledger: Ledger, alice: Contact, most: int, said: str, rows: int
+) -> None:
+    """Neither messages nor contacts."""
+    for n in range(rows - 1):
+        ledger.sandbox.world.add_contact(f"27820001{n:03d}")
+    write(ledger.sandbox, alice, rows)
+    ledger.sandbox.intercept = stingy(ledger.sandbox, most, said)
+    for _ in range(2):
+        run = ledger.run()
+        assert (run.counts["complete"], run.counts["unlisted"]) == (rows, 0)
+        assert ledger.texts() == ledger.truth()
+    assert ledger.conversations[alice.id]["surplus"] == 0
+
+
+@pytest.mark.parametrize("most", [50, 100])
+@pytest.mark.parametrize(
+    "lie",
+    [{"hasNextPage": False}, {"totalPages": 1}, {"totalPages": 2, "messagesPerPage": 100}],
+    ids=str,
+)
+def test_the_last_page_is_the_last_by_the_count(
+    ledger: Ledger, alice: Contact, most: int, lie: dict[str, Any]
+) -> None:
+    """A full page is not, whatever else is said of it."""
+    for n in range(129):
+        ledger.sandbox.world.add_contact(f"27820001{n:03d}")
+    write(ledger.sandbox, alice, 130)
+    ledger.sandbox.intercept = stingy(ledger.sandbox, most, "the count", **lie)
+    run = ledger.run()
+    assert (run.counts["complete"], run.counts["wasted"]) == (130, 0)
+    assert ledger.texts() == ledger.truth()
+
+
+@pytest.mark.parametrize("status", [400, 404])
+def test_an_error_behind_the_last_page_is_the_end(
+    ledger: Ledger, alice: Contact, status: int
+) -> None:
+    """Where nothing says which page is the last."""
+    for n in range(99):
+        ledger.sandbox.world.add_contact(f"27820001{n:03d}")
+    write(ledger.sandbox, alice, 100)
+    usual = stingy(ledger.sandbox, 100, "nothing")
+    nothing = Reply(status, b'{"success": false, "error": "No such page"}')
+    ledger.sandbox.intercept = lambda params: nothing if params["page"] == "2" else usual(params)
+    run = ledger.run()
+    assert (run.counts["complete"], run.counts["unlisted"]) == (100, 0)
+    assert ledger.texts() == ledger.truth()
+
+
 @pytest.mark.parametrize("dialect", [NO_IDS, IDS])
 @pytest.mark.parametrize("size", [2, 30, 150])
 @pytest.mark.parametrize("seed", range(3))

@@ -39,6 +39,9 @@ _DEEPEST = 200
 _LONGEST_INTEGER = 4000
 """How many digits a number may have; Python refuses 4,300."""
 
+_ROUND = 5
+"""Servers that hand out fewer rows than they were asked for hand out so many, or twice, …"""
+
 _MOST_WORDS = 1000
 """How many characters of an error are looked at."""
 
@@ -351,7 +354,14 @@ def _more(said: dict[str, Any], number: int, rows: int, size: int, total: int | 
     says = {_flag(said.get("hasNextPage")), None if pages is None else number < pages} - {None}
     if len(says) == 1:
         return bool(says.pop())
-    return rows >= size if total is None else (number - 1) * size + rows < total
+    if total is not None:
+        return (number - 1) * size + rows < total
+    return rows >= size or is_round(rows)
+
+
+def is_round(rows: int) -> bool:
+    """Whether a page of so many rows may be a full one, though more were asked for."""
+    return rows > 0 and rows % _ROUND == 0
 
 
 def _undocumented(tried: str, what: str) -> NoReturn:

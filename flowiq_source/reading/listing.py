@@ -10,7 +10,7 @@ from flowiq_source.api.client import FlowiqClient, Meter, Params
 from flowiq_source.errors import BadRequest, Inconsistent, NotFound
 from flowiq_source.reading.conversation import Conversation
 from flowiq_source.reading.faults import attempt, reason
-from flowiq_source.reading.passes import PASS_SIZES, Pass, Passes
+from flowiq_source.reading.passes import PASS_SIZES, Pass, Passes, is_cut
 from flowiq_source.reading.pool import in_order
 from flowiq_source.rows.convert import Mapped
 from flowiq_source.rows.identities import address, identity
@@ -150,18 +150,22 @@ class Roster:
     def _pages(self, size: int) -> Iterator[tuple[Page | Exception, Meter]]:
         """The pages of the list; where there is none, why."""
         number, more, last, empty = 1, True, 1, 0
+        sizes: list[int] = []
         while more:
             # Past what the first page promised there is one more page at a time.
-            last = max(number, last)
+            promised, last = last, max(number, last)
             asks = (partial(self._page, n, size) for n in range(number, last + 1))
             for page, meter in in_order(asks, self.check):
+                if number > promised and isinstance(page, NotFound | BadRequest):
+                    page = Page([], None, more=False)  # noqa: PLW2901 - so it is the end
                 yield page, meter
                 number += 1
                 if isinstance(page, Exception):
                     more = number <= last
                 else:
                     empty = 0 if page.rows else empty + 1
-                    more = page.more and empty < MOST_EMPTY
+                    sizes.append(len(page.rows))
+                    more = (page.more or is_cut(sizes, page.total)) and empty < MOST_EMPTY
                     total = page.total or 0
                 if not more:
                     return

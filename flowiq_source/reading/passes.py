@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple, Protocol
 
-from flowiq_source.api.answers import Page
+from flowiq_source.api.answers import Page, is_round
 from flowiq_source.errors import Inconsistent
 from flowiq_source.rows.arrow import Digest, MappedPage
 from flowiq_source.times import microseconds
@@ -135,6 +135,12 @@ class Pass:
             )
 
     @property
+    def is_cut(self) -> bool:
+        """Whether the last page is full, and the count says that another follows."""
+        sizes = [len(sheet.names) for sheet in self.sheets]
+        return is_cut(sizes, None if self.total is None else self.total - self.rows_before)
+
+    @property
     def is_certain(self) -> bool:
         """Whether the count has explained everything, and no row may be one that moved."""
         return not self.disturbed and not self.twins
@@ -153,6 +159,15 @@ class Pass:
         """How many of its rows are newer than a time."""
         bound = microseconds(time)
         return sum(at is not None and at > bound for at in self.times)
+
+
+def is_cut(sizes: Sequence[int], total: int | None) -> bool:
+    """Whether pages of so many rows cannot be all, though the last one said so.
+
+    A server that hands out fewer rows than it was asked for may reckon its pages otherwise.
+    """
+    is_full = bool(sizes) and sizes[-1] == sizes[0] and is_round(sizes[0])
+    return is_full and total is not None and sum(sizes) < total
 
 
 def _looks(rows: Rows) -> list[str]:

@@ -157,12 +157,16 @@ class _Reading:
         ask = ask._replace(way=self._way)
         while True:
             one.add(page, self._map(page.rows, self.task.origin(self.result.synced_at)))
-            if not (page.more and page.rows):
+            if not page.rows or not (page.more or one.is_cut):
                 return "the end"
             if end := why_stop():
                 return end
             ask = ask._replace(number=ask.number + 1)
-            page = yield ask
+            try:
+                page = yield ask
+            except (NotFound, BadRequest):
+                # There are rows, so there is such a conversation; the count tells if it was all.
+                return "the end"
 
     def _is_unchanged(self, page: Page) -> bool:
         """Whether the first page is what it was when the cursor was made.
