@@ -315,6 +315,25 @@ def test_a_long_conversation_is_read_in_parts(ledger: Ledger, alice: Contact, di
 
 
 @pytest.mark.parametrize("dialect", [NO_IDS, IDS])
+def test_a_long_conversation_that_comes_newest_first_is_read_once(
+    ledger: Ledger, alice: Contact, dialect: str
+) -> None:
+    """Where the API does not know `ascending`; a message more costs one page."""
+    ledger.sandbox.dialect = dialect
+    write(ledger.sandbox, alice, 1234, every=4 * HOUR)
+    ledger.sandbox.intercept = lambda params: ledger.sandbox.usual_answer(
+        params | {"ascending": "false"}
+    )
+    assert ledger.run(part_rows=300).counts["complete"] == 1
+    is_settled(ledger)
+    ledger.sandbox.world.advance(HOUR)
+    ledger.sandbox.world.add_message(alice, content="news")
+    ledger.run(part_rows=300)
+    assert ledger.asked == 1
+    assert ledger.texts() == ledger.truth()
+
+
+@pytest.mark.parametrize("dialect", [NO_IDS, IDS])
 @pytest.mark.parametrize("page", [2, 4, 7])
 @pytest.mark.parametrize("change", ["arrives", "goes", "both"])
 def test_a_long_conversation_changes_while_it_is_read(

@@ -4,7 +4,7 @@ Pure: a generator that yields what it wants to be asked (`Ask`) and is sent the 
 error, that came. How pages are counted together is in `passes.py`.
 """
 
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from datetime import datetime
 from functools import partial
 from typing import Any, Literal, NamedTuple
@@ -231,7 +231,7 @@ class _Reading:
         if task.rules.backfill_from:
             return
         is_whole = result.rescanned_at is not None
-        newest = result.last_message_at or (previous.newest if task.begin > 1 else None)
+        newest = max(self._newest_of_parts(), default=None)
         # A message dated in the future must not hide the ones that arrive before that date.
         newest = min(newest, task.rules.started_at) if newest else None
         result.cursor = Cursor(
@@ -253,7 +253,7 @@ class _Reading:
         """
         task, result, previous = self.task, self.result, self.task.previous
         begun = task.begin > 1
-        known, newest = (previous.known, previous.newest) if begun else (0, None)
+        known = previous.known if begun else 0
         one = Pass(pages_before=task.begin - 1, rows_before=known)
         ask = Ask(task.begin, ascending=True)
         page = yield from self._first(ask)
@@ -276,13 +276,21 @@ class _Reading:
         rows = known + result.rows
         result.status, result.unfinished = "complete", True
         result.cursor = previous._replace(
-            newest=result.last_message_at or newest,
+            newest=max(self._newest_of_parts(), default=None),
             known=rows,
             surplus=0 if total is None else total - rows,
             used=task.scan,
             first_page=self._fingerprint,
             next_page=task.begin + len(kept),
         )
+
+    def _newest_of_parts(self) -> Iterator[datetime]:
+        """The newest time of this part and of those before it, which may be the newer ones.
+
+        They are where the API does not know `ascending`.
+        """
+        before = self.task.previous.newest if self.task.begin > 1 else None
+        return (time for time in (self.result.last_message_at, before) if time)
 
     def _why_cut(self, one: Pass) -> End:
         is_full = one.rows >= self.task.rules.part_rows and bool(uncut(one.sheets))
