@@ -103,10 +103,14 @@ _BY_STATUS: dict[int, Verdict] = {
 
 _TENANT = "(?:organi[sz]ation|tenant)"
 _NO_TENANT = rf"{_TENANT} (?:\w+ ){{0,4}}not found|no {_TENANT} found"
-_NOBODY = r"(?:contact|conversation|order) (?:\w+ ){0,2}(?:not (?:be )?found|not exist)"
+_THING = "(?:contact|conversation|order|chat|customer|message|number)s?"
+_NOBODY = (
+    rf"{_THING} (?:\w+ ){{0,2}}(?:not (?:be )?found|not exist)"
+    rf"|(?:no|unknown) (?:such )?(?:{_THING}|records?|results?|data)\b"
+)
 _BY_404_WORDS: list[tuple[str, Verdict]] = [
     (r"invalid endpoint|missing required|no route|cannot get", _BAD_REQUEST),
-    (rf"{_NOBODY}|no (?:such )?(?:contact|conversation|order)\b", _NOT_FOUND),
+    (_NOBODY, _NOT_FOUND),
     (_NO_TENANT, _ORGANISATION),
 ]
 _BY_400_WORDS: list[tuple[str, Verdict]] = [
