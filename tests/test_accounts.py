@@ -2,12 +2,13 @@
 
 import itertools
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any
 
 import pytest
 
+from flowiq_source.errors import CredentialsError
 from flowiq_source.sandbox import Contact, Reply, Sandbox, documented, reply_json
 from flowiq_source.sandbox.actions import ACTIONS
 from tests.support.history import DAY, HOUR, write
@@ -382,6 +383,37 @@ def test_a_conversation_that_cannot_be_mapped_fails_alone(
     assert "TypeError in test_accounts.py" in ledger.conversations[bad]["error"]
     assert "secret" not in all_logs()
     assert ledger.run().counts["complete"] == 5
+
+
+def refused_to(sandbox: Sandbox, contacts: Sequence[Contact]) -> None:
+    """The token may not read these conversations."""
+    refused = {contact.id for contact in contacts} | {contact.number for contact in contacts}
+    answer = Reply(403, b'{"success": false, "error": "Forbidden"}')
+    sandbox.intercept = lambda params: (
+        answer if refused & {params.get("contactId"), params.get("whatsappNumber")} else None
+    )
+
+
+@pytest.mark.parametrize("at", [0, 7, 29])
+def test_one_conversation_that_is_refused_ends_no_run(ledger: Ledger, at: int) -> None:
+    """The list of contacts can be read, so the token is right; one request tells."""
+    numbered(ledger.sandbox, 30)
+    contacts = ledger.sandbox.world.contacts
+    refused_to(ledger.sandbox, [contacts[at]])
+    for _ in range(2):
+        run = ledger.run()
+        assert (run.counts["complete"], run.counts["failed"]) == (29, 1)
+        assert run.counts["requests"] == 1 + 30 + 1
+    assert "HTTP 403" in ledger.conversations[contacts[at].id]["error"]
+
+
+def test_a_token_that_may_read_no_conversation_ends_the_run(ledger: Ledger) -> None:
+    """Before much is spent."""
+    numbered(ledger.sandbox, 90)
+    refused_to(ledger.sandbox, ledger.sandbox.world.contacts)
+    with pytest.raises(CredentialsError, match="HTTP 403"):
+        ledger.run()
+    assert ledger.asked < 40
 
 
 class Broken:

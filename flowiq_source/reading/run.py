@@ -17,7 +17,7 @@ from typing import Any
 
 from flowiq_source.api.answers import Page, RawRow
 from flowiq_source.api.client import FlowiqClient, Meter, Params
-from flowiq_source.errors import ConfigurationError
+from flowiq_source.errors import ConfigurationError, FlowiqError
 from flowiq_source.reading.conversation import (
     PART_ROWS,
     Conversation,
@@ -41,6 +41,9 @@ READ_AHEAD_ROWS = 20_000
 
 MAY_VANISH = 0.1
 """More than this share of a tenant's conversations do not vanish in one run: that is a fault."""
+
+MAY_REFUSE = 3
+"""So many conversations may be refused before any is answered: then all of them are."""
 
 
 @dataclass
@@ -95,6 +98,10 @@ class Run:
     _unsettled: list[ConversationResult] = field(default_factory=list)
     _asked: int = 0
     """How many conversations it has asked for that there were before."""
+    _refused: int = 0
+    """How many requests for conversations it was refused, as if by a wrong token."""
+    _is_answered: bool = False
+    """Whether any was answered."""
     _works: set[str] = field(default_factory=set)
     """The parameters that have found messages where they were tried first."""
 
@@ -260,12 +267,29 @@ class Run:
     def _ask(self, task: Task, ways: Sequence[Params], ask: Ask, meter: Meter) -> Page:
         self.stop.raise_if_over()
         way = ways[ask.way]
-        page = self.api.messages(way, ask.number, meter, size=ask.size, ascending=ask.ascending)
+        try:
+            page = self.api.messages(way, ask.number, meter, size=ask.size, ascending=ask.ascending)
+        except ConfigurationError as error:
+            self._refused += 1
+            if self._may_read_nothing(meter):
+                raise
+            raise FlowiqError(str(error)) from error
+        self._is_answered = True
         if page.rows and len(ways) > 1:
             self._note_way(ways, ask.way)
         if not task.previous.is_read and self.backfill_from is None:
             meter.expected = pages_of(page.total or 0)
         return page
+
+    def _may_read_nothing(self, meter: Meter) -> bool:
+        """Whether it is not one conversation alone that the API refuses."""
+        if self._refused > MAY_REFUSE and not self._is_answered:
+            return True
+        try:
+            attempt(partial(self.api.contacts, 1, meter, size=1))
+        except ConfigurationError:
+            return True
+        return False
 
     def _note_way(self, ways: Sequence[Params], found: int) -> None:
         """Prefer what has found messages to what never does: a request is money."""
