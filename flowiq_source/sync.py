@@ -16,6 +16,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.loading.destination import mend_tables, try_to_write
 from flowiq_source.loading.feed import Bounds
+from flowiq_source.loading.lease import Check, lease
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.loading.old_states import delete_old_states
 from flowiq_source.loading.patience import patiently
@@ -206,11 +207,13 @@ def _sync(
 ) -> None:
     names = TableNames.of(source)
     version = source.feed.settings.duckdb_storage_version
-    with sole_sync(pipeline):
+    tenant = source.feed.settings.tenant_key
+    with sole_sync(pipeline), lease(pipeline, source.schema, tenant) as check:
         patiently(lambda: make_file(pipeline, source.schema, version))
         patiently(lambda: begin(pipeline, source.schema))
-        _load_all(pipeline, source, names, summary)
+        _load_all(pipeline, source, names, summary, check)
         delete_old_states(pipeline)
+        check()
         if delete_gone:
             _delete_gone(pipeline, source, names, summary)
 
@@ -252,19 +255,28 @@ def begin(pipeline: dlt.Pipeline, schema: Schema) -> None:
 
 
 def _load_all(
-    pipeline: dlt.Pipeline, source: FlowiqSource, names: TableNames, summary: Summary
+    pipeline: dlt.Pipeline,
+    source: FlowiqSource,
+    names: TableNames,
+    summary: Summary,
+    check: Check,
 ) -> None:
     tables, remaining = "", True
     while remaining:
-        tables = _load_package(pipeline, source, names, summary, tables)
+        tables = _load_package(pipeline, source, names, summary, tables, check)
         run = source.feed.run
         remaining = run is not None and run.left > 0
     if run is not None:
         _add_counts(summary, source.feed)
 
 
-def _load_package(
-    pipeline: dlt.Pipeline, source: FlowiqSource, names: TableNames, summary: Summary, tables: str
+def _load_package(  # noqa: PLR0913, PLR0917 - what a package needs
+    pipeline: dlt.Pipeline,
+    source: FlowiqSource,
+    names: TableNames,
+    summary: Summary,
+    tables: str,
+    check: Check,
 ) -> str:
     """The version of the tables after one load package; `tables` is the one before."""
     schema = source.schema.name
@@ -274,6 +286,7 @@ def _load_package(
     signals.raise_if_signalled()
     written = pipeline.normalize().row_counts
     signals.raise_if_signalled()
+    check()
     wanted = pipeline.schemas[schema].version_hash
     if wanted != tables:
         # Before the load, because dlt itself creates a child table with its first row.
