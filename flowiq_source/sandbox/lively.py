@@ -3,6 +3,8 @@
 A bot answers at once, by day and by night, and settles about half of what is asked; the rest is
 handed over to a team that works from Monday to Friday, 8 to 17 o'clock in South Africa. A few are
 never answered. One customer in four lives in Brazil. Who was there often returns within a week.
+Over the holidays of the southern summer much of the team is away. One customer in five hides when
+they have read.
 """
 
 from collections.abc import Callable, Iterator
@@ -35,8 +37,10 @@ class _Phrases:
     menu: str
     buttons: tuple[str, str]
     bot: tuple[str, ...]
+    hand_over: str
     team: tuple[str, ...]
     thanks: tuple[str, ...]
+    welcome: tuple[str, ...]
 
 
 _ENGLISH = _Phrases(
@@ -59,6 +63,7 @@ _ENGLISH = _Phrases(
         "We deliver Monday to Saturday, 08:00 to 17:00.",
         "Yes, by card, EFT or on delivery.",
     ),
+    hand_over="One moment, somebody of our team will answer you.",
     team=(
         "Let me look into #{order} for you.",
         "The courier comes tomorrow before noon.",
@@ -66,6 +71,7 @@ _ENGLISH = _Phrases(
         "Could you send us a photo, please?",
     ),
     thanks=("Thank you so much 🙏🏽", "Great, thanks!", "👍"),
+    welcome=("You are welcome 🙏🏽", "With pleasure!"),
 )
 _PORTUGUESE = _Phrases(
     hello=("Oi", "Olá 👋", "Bom dia"),
@@ -81,12 +87,14 @@ _PORTUGUESE = _Phrases(
     menu='{{"header": "Pedido #{order}", "body": "Como ajudar?", "buttons": ["Ver", "Ajuda"]}}',
     buttons=("Ver", "Ajuda"),
     bot=("O pedido #{order} saiu hoje de manhã.", "Entregamos de segunda a sábado."),
+    hand_over="Um momento, alguém da nossa equipe vai responder.",
     team=(
         "Vou verificar o #{order} para você.",
         "O entregador vem amanhã antes do meio-dia.",
         "O reembolso do #{order} foi pago hoje.",
     ),
     thanks=("Muito obrigada 🙏🏽", "Obrigado!", "👍"),
+    welcome=("De nada 🙏🏽", "Por nada!"),
 )
 
 
@@ -178,8 +186,11 @@ def _bot_settles(exchange: _Exchange) -> bool:
     if enough:
         answer = exchange.random.choice(phrases.bot)
         _answer(exchange, "bot-whatsapp", answer, exchange.seconds(1, 6))
-        _maybe_thank(exchange)
+        if _thanks(exchange):
+            welcome = exchange.random.choice(phrases.welcome)
+            _answer(exchange, "bot-whatsapp", welcome, exchange.seconds(1, 6))
     else:
+        _answer(exchange, "bot-whatsapp", phrases.hand_over, exchange.seconds(1, 6))
         exchange.at += exchange.seconds(1, 3)
         exchange.say("system", _HANDED_OVER)
         exchange.bot("paused")
@@ -209,8 +220,9 @@ def _talk_to_the_team(exchange: _Exchange) -> None:
     agent = random.choice(list(_AGENTS))
     asked = next(m for m in reversed(exchange.messages) if m.sender == "user-whatsapp")
     for _ in range(random.randrange(1, 4)):
-        takes = timedelta(minutes=1 + random.expovariate(1 / _AGENTS[agent]))
         exchange.wait(timedelta(0), _at_work)
+        takes = timedelta(minutes=1 + random.expovariate(1 / _AGENTS[agent]))
+        takes *= 4 if _are_holidays(exchange.at) else 1
         exchange.wait(takes, _at_work)
         asked.changes.append((exchange.at - takes / 2, "assignee", agent))
         message = _answer(exchange, "human-whatsapp", random.choice(phrases.team), timedelta(0))
@@ -220,7 +232,11 @@ def _talk_to_the_team(exchange: _Exchange) -> None:
         if random.random() < 0.4:
             break
         asked = _reply(exchange, phrases.more)
-    _maybe_thank(exchange)
+    if _thanks(exchange) and random.random() < 0.8:
+        exchange.wait(timedelta(0), _at_work)
+        exchange.wait(exchange.seconds(20, 900), _at_work)
+        message = _answer(exchange, "human-whatsapp", random.choice(phrases.welcome), timedelta(0))
+        message.assignee = agent
     exchange.at += timedelta(hours=1)
     exchange.say("system", _HANDED_BACK)
 
@@ -243,7 +259,12 @@ def _deliver(exchange: _Exchange, message: Message) -> None:
     off = exchange.seconds(600, 20_000) if random.random() < 0.1 else timedelta(0)
     delivered_at = message.at + exchange.seconds(1, 8) + off
     read_at = _awake(contact, delivered_at + exchange.seconds(5, 5_000))
-    message.changes += [(delivered_at, "status", "delivered"), (read_at, "status", "read")]
+    if random.random() < 0.02:
+        # The phone is lost, or its owner has blocked the business.
+        return
+    message.changes.append((delivered_at, "status", "delivered"))
+    if not _hides_receipts(contact):
+        message.changes.append((read_at, "status", "read"))
     if random.random() < 0.12:
         reaction = {"emoji": random.choice(_EMOJI), "sender": contact.number}
         message.changes.append((read_at + timedelta(minutes=1), "reactions", [reaction]))
@@ -256,9 +277,12 @@ def _reply(exchange: _Exchange, phrases: tuple[str, ...]) -> Message:
     return exchange.say("user-whatsapp", exchange.random.choice(phrases))
 
 
-def _maybe_thank(exchange: _Exchange) -> None:
-    if exchange.random.random() < 0.4:
+def _thanks(exchange: _Exchange) -> bool:
+    """Whether the customer says thank you, as four of ten do."""
+    thankful = exchange.random.random() < 0.4
+    if thankful:
         _reply(exchange, exchange.phrases.thanks)
+    return thankful
 
 
 def _speak(exchange: _Exchange, message: Message) -> None:
@@ -289,6 +313,14 @@ def _somewhen(random: Random, contact: Contact, day: datetime) -> datetime:
     midnight = day.replace(hour=0, minute=0, second=0)
     at = midnight + timedelta(seconds=int(3600 * ((local_h - contact.utc_offset_h) % 24)))
     return at if at >= day else at + DAY
+
+
+def _hides_receipts(contact: Contact) -> bool:
+    return Random(f"receipts/{contact.number}").random() < 0.2
+
+
+def _are_holidays(at: datetime) -> bool:
+    return (at.month, at.day) >= (12, 15) or (at.month, at.day) < (1, 5)
 
 
 def _awake(contact: Contact, at: datetime) -> datetime:
