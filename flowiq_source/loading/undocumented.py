@@ -95,3 +95,8 @@ def loads_parquet(pipeline: dlt.Pipeline) -> bool:
             capabilities.preferred_loader_file_format, list(formats), table_schema={}
         )
     return "parquet" in formats
+
+
+def keep_schema(pipeline: dlt.Pipeline, schema: Schema) -> None:
+    """Keep a schema in the pipeline's working folder, beside those that it loads."""
+    pipeline._schema_storage.save_schema(schema)  # noqa: SLF001 - `pipeline.schemas` is read-only

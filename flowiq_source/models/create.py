@@ -19,6 +19,7 @@ from flowiq_source.loading.views import CURRENT, LOCK_TIMEOUT_S
 from flowiq_source.models.calendar import Piece, calendar
 from flowiq_source.models.definitions import CALENDAR, NAMES, rendered
 from flowiq_source.models.settings import ModelSettings, model_settings
+from flowiq_source.models.visible import show_to_dlt
 from flowiq_source.source import FlowiqSource
 from flowiq_source.times import utc_now
 
@@ -98,7 +99,9 @@ def create_models(
             raise ConfigurationError(
                 "the models are SQL views, and this destination answers no SQL"
             )
-        return _Dataset(client, names, tenant).make(settings, utc_now(), anew=anew)
+        made = _Dataset(client, names, tenant).make(settings, utc_now(), anew=anew)
+    show_to_dlt(pipeline, source.schema)
+    return made
 
 
 class _Dataset:
