@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LEAN := MALLOC_ARENA_MAX=2 ARROW_DEFAULT_MEMORY_POOL=system
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run backfill plan verify status models test check oldest dbt wheel bench format lock clean
+.PHONY: help setup demo run backfill plan verify status models report test check oldest dbt wheel bench format lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
@@ -19,7 +19,7 @@ $(VENV)/ready: requirements.lock pyproject.toml
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
-demo: setup ## Load a sandbox twice and ask it three questions
+demo: setup ## Load a sandbox twice, ask it three questions and write a report
 	$(BIN)/flowiq demo
 
 run: setup ## Sync the configured tenant: make run ARGS="--full-refresh"
@@ -39,6 +39,9 @@ models: setup ## Make the models anew: views that answer questions
 
 status: setup ## Say what the warehouse holds, without a request
 	$(BIN)/flowiq status $(ARGS)
+
+report: setup ## Write flowiq_report.html: make report ARGS="--days 30 --with-contacts"
+	$(BIN)/flowiq report $(ARGS)
 
 test: setup ## Run the tests
 	$(BIN)/pytest

@@ -97,24 +97,28 @@ def verify(
     """
     with sole_sync(pipeline):
         known = without_row_texts(pipeline, lambda: _conversations(pipeline, source))
-        requests = 0
-        if from_last_sync:
-            counts = [_seen(one) for one in known]
-        else:
+        requests, counts = 0, [_seen(one) for one in known]
+        if not from_last_sync:
             client = source.feed.connect(source.feed.settings, sleep=time.sleep)
             ways, requests = _ways(client, source)
             asked = [partial(_counted, client, one, ways(one)) for one in known]
             answers = list(_shown(pipeline, client, asked))
             counts = [count for count, _ in answers]
             requests += sum(meter.requests for _, meter in answers)
-        differences = [
-            Difference(one.contact_id, one.whatsapp_id, one.live, count)
-            for one, count in zip(known, counts, strict=True)
-            if count != one.live
-        ]
+        differences = _differences(known, counts)
         if mark and differences:
             _mark(pipeline, source, differences)
     return Verification(len(known), requests, differences)
+
+
+def seen_by_the_last_sync(pipeline: dlt.Pipeline, source: FlowiqSource) -> Verification:
+    """What `verify` with `from_last_sync` finds, also while somebody syncs.
+
+    Raises:
+        ConfigurationError: the destination answers no SQL, or holds no tables.
+    """
+    known = _conversations(pipeline, source)
+    return Verification(len(known), 0, _differences(known, [_seen(one) for one in known]))
 
 
 class _Known(NamedTuple):
@@ -153,6 +157,14 @@ def _conversations(pipeline: dlt.Pipeline, source: FlowiqSource) -> list[_Known]
                 "dataset: sync first, or check dataset_name"
             ) from None
     return [_Known(*row) for row in rows or []]
+
+
+def _differences(known: list[_Known], counts: list[int]) -> list[Difference]:
+    return [
+        Difference(one.contact_id, one.whatsapp_id, one.live, count)
+        for one, count in zip(known, counts, strict=True)
+        if count != one.live
+    ]
 
 
 def _seen(known: _Known) -> int:

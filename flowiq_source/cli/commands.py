@@ -14,6 +14,7 @@ import sys
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -33,6 +34,7 @@ from flowiq_source.models.settings import model_settings
 from flowiq_source.sandbox.command import sandbox
 from flowiq_source.source import FlowiqSource
 from flowiq_source.source import flowiq_source as make_source
+from flowiq_source.times import parse_timestamp
 
 logger = logging.getLogger("flowiq_source")
 
@@ -287,9 +289,49 @@ def forget(session: Session, *, phone: str | None, contact: str | None, yes: boo
     return flowiq_source.forget(pipeline, source, phone=phone, contact=contact)
 
 
+@command(
+    "flowiq report",
+    "flowiq report --output customer.html --days 30",
+    "flowiq report --with-contacts",
+)
+@click.option(
+    "--output",
+    type=click.Path(path_type=Path, dir_okay=False, resolve_path=True),
+    default="flowiq_report.html",
+    metavar="FILE",
+    help="Where to write it. [default: flowiq_report.html]",
+)
+@click.option("--with-contacts", is_flag=True, help="Name those who wait, and the team.")
+@click.option(
+    "--days", type=click.IntRange(1, 3650), default=90, show_default=True, help="How far back."
+)
+@click.option("--as-of", metavar="TIME", help=f"Who waits at this time: {_MOMENT}. [default: now]")
+def report(
+    session: Session, *, output: Path, with_contacts: bool, days: int, as_of: str | None
+) -> Result:
+    """Write a report to look at: one HTML file that needs no network."""
+    from flowiq_source.report.write import write_report  # noqa: PLC0415 - most commands need none
+
+    return write_report(
+        session.pipeline(),
+        session.source(bearer_token=_any_token()),
+        output,
+        with_contacts=with_contacts,
+        days=days,
+        as_of=None if as_of is None else _moment(as_of),
+    )
+
+
+def _moment(text: str) -> datetime:
+    try:
+        return parse_timestamp(text)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not {_MOMENT}", param_hint="--as-of") from None
+
+
 @command("flowiq demo")
 def demo(session: Session) -> None:  # noqa: ARG001 - every command has one
-    """Load a sandbox twice into .demo and ask it three questions; needs no account."""
+    """Load a sandbox twice into .demo, ask it three questions and report; needs no account."""
     demonstrate()
 
 

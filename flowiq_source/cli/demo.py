@@ -1,4 +1,4 @@
-"""`flowiq demo`: two syncs of a sandbox with a day between them, then three questions."""
+"""`flowiq demo`: two syncs of a sandbox with a day between, three questions, and a report."""
 
 import os
 import shutil
@@ -10,50 +10,60 @@ from pathlib import Path
 import click
 import duckdb
 
-from flowiq_source.sandbox import Sandbox
+from flowiq_source.sandbox import Sandbox, World
+from flowiq_source.sandbox.world import planned_for
 
 HOME = Path(".demo")
 DATABASE = HOME / "flowiq_demo.duckdb"
+REPORT = HOME / "flowiq_report.html"
+
+CONTACTS = 32
 
 QUESTIONS = {
-    "Who writes the most?": """
-        SELECT c.full_name, count(*) AS messages, max(m.timestamp)::DATE AS last_on
-        FROM flowiq.messages m JOIN flowiq.contacts c
-          ON c.tenant_id = m.tenant_id AND c.id = m.contact_id
-        WHERE m.sender = 'user-whatsapp'
-        GROUP BY ALL ORDER BY messages DESC, full_name LIMIT 5""",
-    "How quickly do we answer?": """
-        WITH turns AS (
-            SELECT sender, timestamp, lead(sender) OVER w AS answer,
-                   lead(timestamp) OVER w AS answered_at
-            FROM flowiq.messages
-            WINDOW w AS (PARTITION BY tenant_id, contact_id ORDER BY timestamp))
-        SELECT answer AS answered_by, count(*) AS answers,
-               round(median(epoch(answered_at - timestamp)) / 60, 1) AS median_minutes
-        FROM turns WHERE sender = 'user-whatsapp' AND answer IN ('bot-whatsapp', 'human-whatsapp')
+    "How fast do we answer?": """
+        SELECT answered_by, count(*) AS waits,
+               round(median(wait_seconds) / 60, 1) AS median_minutes,
+               round(median(business_wait_seconds) / 60, 1) AS in_business_hours
+        FROM flowiq.fct_waits WHERE answered_by IS NOT NULL
         GROUP BY ALL ORDER BY answered_by""",
-    "Which reactions do our messages get?": """
-        SELECT r.emoji, count(*) AS reactions
-        FROM flowiq.messages__reactions r JOIN flowiq.messages m ON m._dlt_id = r._dlt_parent_id
-        GROUP BY ALL ORDER BY reactions DESC, emoji""",
+    "What does the bot settle?": """
+        SELECT outcome, count(*) AS windows,
+               count(*) FILTER (returned_within_7_days) AS returned_within_7_days
+        FROM flowiq.fct_windows GROUP BY ALL ORDER BY windows DESC""",
+    "Do our messages arrive?": """
+        SELECT sum(sent) AS sent, sum(delivered) AS delivered, sum("read") AS at_least_read,
+               sum(failed) AS failed
+        FROM flowiq.fct_delivery_daily""",
 }
+
+MODELS = {"TIME_ZONE": "Africa/Johannesburg", "BUSINESS_HOURS": '{"mon-fri": "08:00-17:00"}'}
+"""Where the invented business is, and when somebody is there."""
 
 
 def demonstrate() -> None:
     """Run the demo in a folder of its own, made anew, and print what happens."""
     shutil.rmtree(HOME, ignore_errors=True)
     HOME.mkdir()
-    with Sandbox() as sandbox:
+    with Sandbox(World(planned_for(CONTACTS), lively=True), limited=False) as sandbox:
         click.echo(
             f"A FlowIQ sandbox listens on {sandbox.url}; its people and texts are invented.\n"
         )
-        _sync("First sync", sandbox)
+        click.echo("--- First sync")
+        _run(sandbox, "sync")
         sandbox.world.advance(timedelta(days=1))
-        _sync("A day later, the second sync", sandbox)
+        click.echo("\n--- A day later, the second sync")
+        _run(sandbox, "sync")
+        click.echo("\n--- A report of that")
+        # Without what draws it, it says what to install, and the demo is none the worse.
+        now = sandbox.world.now.isoformat()
+        where = "--output", str(REPORT.resolve())
+        _run(sandbox, "report", "--quiet", "--as-of", now, *where, check=False)
     for question, query in QUESTIONS.items():
         _ask(question, query)
     flowiq = _command()
-    click.echo(f"""The warehouse is {DATABASE}. With your own FlowIQ account:
+    report = f"Open {REPORT} in a browser; the" if REPORT.exists() else "The"
+    click.echo(f"""
+{report} warehouse is {DATABASE}. With your own FlowIQ account:
 
   mkdir -p .dlt && printf '[sources.flowiq]\\nbearer_token = "fiq_..."\\n' > .dlt/secrets.toml
   chmod 600 .dlt/secrets.toml
@@ -68,12 +78,15 @@ def _command() -> str:
     return str(called) if is_script else "flowiq"
 
 
-def _sync(title: str, sandbox: Sandbox) -> None:
-    click.echo(f"--- {title}")
+def _run(sandbox: Sandbox, *words: str, check: bool = True) -> None:
+    """Run a command on the sandbox and the demo's own folder."""
     settings = {
         "SOURCES__FLOWIQ__BASE_URL": sandbox.url,
         "SOURCES__FLOWIQ__BEARER_TOKEN": sandbox.token,
         "SOURCES__FLOWIQ__TENANT_ID": sandbox.tenant,
+        # What is invented is not rationed.
+        "SOURCES__FLOWIQ__REQUESTS_PER_MINUTE": "100000",
+        **{f"SOURCES__FLOWIQ__MODELS__{name}": value for name, value in MODELS.items()},
         "DESTINATION_TYPE": "duckdb",
         "DESTINATION__DUCKDB__CREDENTIALS": DATABASE.name,
         "DATASET_NAME": "flowiq",
@@ -82,13 +95,12 @@ def _sync(title: str, sandbox: Sandbox) -> None:
         "RUNTIME__LOG_LEVEL": "WARNING",
     }
     inherited = {name: v for name, v in os.environ.items() if not name.startswith("SOURCES__")}
-    command = [sys.executable, "-m", "flowiq_source.cli", "sync", "--project", str(HOME)]
-    subprocess.run(command, env=inherited | settings, check=True)  # noqa: S603
-    click.echo()
+    command = [sys.executable, "-m", "flowiq_source.cli", *words, "--project", str(HOME)]
+    subprocess.run(command, env=inherited | settings, check=check)  # noqa: S603
 
 
 def _ask(question: str, query: str) -> None:
-    click.echo(f"--- {question}\n{_dedent(query)}")
+    click.echo(f"\n--- {question}\n{_dedent(query)}")
     with duckdb.connect(str(DATABASE), read_only=True) as connection:
         click.echo(str(connection.sql(query)))
 
