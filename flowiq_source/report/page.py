@@ -178,8 +178,10 @@ def _cells(row: Sequence[str], table: Table) -> str:
 
 
 def _kind(table: Table) -> str:
-    """Whether it is too broad for a telephone, where each of its rows becomes a card then."""
-    return ' class="cards"' if sum(map(len, table.head)) > 34 else ""
+    """How it fits a telephone: in small print, or with a card in the place of each row."""
+    if sum(map(len, table.head)) > 34:
+        return ' class="cards"'
+    return ' class="dense"' if len(table.head) > 6 else ""
 
 
 def _side(column: int, table: Table) -> str:

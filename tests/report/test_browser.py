@@ -6,9 +6,9 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 
 from flowiq_source.report.figures import page
-from flowiq_source.report.numbers import Numbers, Waiting
+from flowiq_source.report.numbers import Load, Numbers, Volume, Waiting
 from flowiq_source.report.page import render
-from tests.report.numbers import NOW, nothing, something
+from tests.report.numbers import MONDAY, NOW, nothing, something
 from tests.support.browser import needs_chromium, reading
 
 pytestmark = needs_chromium
@@ -18,9 +18,11 @@ LONG = "An answer, please! " * 9
 
 
 def full() -> Numbers:
-    """With names, and texts that are long or go from right to left."""
+    """With names, with texts that are long or go from right to left, and with large numbers."""
     waiting = [Waiting(name, "27820000001", LONG, NOW, NOW) for name in NAMES]
-    return something(with_contacts=True, waiting=waiting)
+    load = [Load(day, hour, 12_345, 9) for day in range(1, 8) for hour in range(24)]
+    volume = [Volume(MONDAY, party, 123_456) for party in ("customer", "bot", "agent", "system")]
+    return something(with_contacts=True, waiting=waiting, load=load, volume=volume)
 
 
 @pytest.fixture(scope="module")
