@@ -322,6 +322,39 @@ def test_a_fault_deletes_nothing(loaded_warehouse: Warehouse, sandbox: Sandbox) 
     assert json.loads(json.dumps(summary.as_dict()))["complete"] is False
 
 
+@pytest.mark.parametrize(("size", "left"), [(2, 1), (4, 2), (10, 6), (25, 13), (150, 130)])
+def test_a_little_of_each_conversation_is_a_fault_too(
+    sandbox: Sandbox, size: int, left: int
+) -> None:
+    """As of an API that forgets what is old: what is much in all is doubtful in each."""
+    for n in range(40):
+        write(sandbox, sandbox.world.add_contact(f"278200000{n:02d}"), size)
+    ledger = Ledger(sandbox)
+    ledger.run()
+
+    def newest(params: dict[str, str]) -> Reply | None:
+        if not is_messages(params) or params["page"] != "1":
+            return None
+        limit = int(params["limit"])
+        rows = json.loads(sandbox.usual_answer(params).body)["messages"]
+        if left > limit:
+            more = json.loads(sandbox.usual_answer(params | {"page": "2"}).body)["messages"]
+            rows += more[: left - limit]
+        return listing("messages", rows[:left], left)
+
+    sandbox.intercept = newest
+    for _ in range(3):
+        run = ledger.run()
+        assert run.counts["vanished"] > 0
+        lost = sum((ledger.truth() - ledger.texts()).values())
+        assert lost <= max(10, 40 * size // 10)
+    assert ledger.run(force=True).counts["doubtful"] == 0
+    assert len(ledger.current()) == 40 * left
+    sandbox.intercept = None
+    assert ledger.run().counts["complete"] == 40
+    assert ledger.texts() == ledger.truth()
+
+
 @pytest.mark.parametrize("most", [2, 3])
 @pytest.mark.parametrize("answer", [nothing_found, nothing_there])
 def test_what_few_are_asked_for_at_a_time_is_no_less_a_fault(

@@ -181,6 +181,16 @@ class ConversationResult:
             return 0
         return max(0, pages_of(self.message_count) - asked)
 
+    @property
+    def lost(self) -> int:
+        """How many of the messages that were known it does not show, if it was read whole."""
+        previous, cursor = self.task.previous, self.cursor
+        is_whole = self.status == "complete" and self.rescanned_at and not self.unfinished
+        if not (is_whole and cursor and previous.is_read) or self.task.begin > 1:
+            return 0
+        new = self.count_after(previous.newest) if previous.newest else 0
+        return max(0, previous.known + new - cursor.known - self.count_after(cursor.newest))
+
     def doubted(self, error: str) -> "ConversationResult":
         """Nothing, or far less than was known: gone only if a later run sees the same."""
         previous, unlisted = self.task.previous, bool(self.cursor and self.cursor.unlisted)

@@ -42,6 +42,9 @@ READ_AHEAD_ROWS = 20_000
 MAY_VANISH = 0.1
 """More than this share of a tenant's conversations do not vanish in one run: that is a fault."""
 
+MAY_BE_LOST = 10
+"""So many messages may be lost, or that share of those that were known, before more is doubted."""
+
 MAY_REFUSE = 3
 """So many conversations may be refused before any is answered: then all of them are."""
 
@@ -98,6 +101,10 @@ class Run:
     _unsettled: list[ConversationResult] = field(default_factory=list)
     _asked: int = 0
     """How many conversations it has asked for that there were before."""
+    _held: int = 0
+    """How many messages were known of the conversations that were read."""
+    _lost: int = 0
+    """How many of them are shown no longer."""
     _refused: int = 0
     """How many requests for conversations it was refused, as if by a wrong token."""
     _is_answered: bool = False
@@ -175,7 +182,8 @@ class Run:
         """What comes of the conversations, until the load package is full or all have been read."""
         if self._pool is None:
             self._begin()
-        for result in self._pool or ():
+        for one in self._pool or ():
+            result = self._doubt_losses(one)
             self.left -= not result.unfinished
             self._count_requests(result.meter)
             if self.backfill_from is None:
@@ -197,6 +205,17 @@ class Run:
             self._count(result)
             yield result
         self.close()
+
+    def _doubt_losses(self, result: ConversationResult) -> ConversationResult:
+        """Doubt what conversations lose at once, too little in each of them to be doubtful."""
+        previous, lost = result.task.previous, result.lost
+        known = previous.known
+        self._held += known
+        self._lost += lost
+        is_little = self._lost <= max(MAY_BE_LOST, self._held * MAY_VANISH)
+        if not lost or (is_little and not previous.doubtful):
+            return result
+        return result.doubted(f"the API shows {known - lost} of {known} messages")
 
     def close(self) -> None:
         """Give up what is being read: nobody wants it any more."""
