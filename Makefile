@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 LEAN := MALLOC_ARENA_MAX=2 ARROW_DEFAULT_MEMORY_POOL=system
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run backfill plan verify status models report test check oldest dbt wheel bench format lock clean
+.PHONY: help setup demo run backfill plan verify status models report test check oldest dbt wheel orchestrators dagster airflow prefect bench format lock clean
 
 help: ## Say what there is
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
 
 setup: $(VENV)/ready ## Create the environment in .venv from requirements.lock
 
@@ -71,6 +71,14 @@ wheel: setup ## Install the wheel into an empty environment, and run its demo fr
 	.venv-wheel/bin/pip install --quiet --disable-pip-version-check build/wheel/*.whl
 	cd build/wheel && ../../.venv-wheel/bin/flowiq demo
 
+orchestrators: dagster airflow prefect ## Run the examples in the real Dagster, Airflow and Prefect
+
+dagster airflow prefect: setup
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-$@
+	$(BIN)/uv pip install --quiet --python .venv-$@ --requirement examples/$@/requirements.txt --editable . pytest
+	.venv-$@/bin/python -m pytest --override-ini addopts=-ra --override-ini filterwarnings=default examples/$@
+
 bench: setup ## Measure it beside its peers (about half an hour): make bench ARGS="--only peers"
 	$(BIN)/python benchmarks/bench.py $(ARGS)
 
@@ -85,4 +93,4 @@ lock: setup ## Write requirements.lock anew, for every supported Python
 		--output-file requirements.lock pyproject.toml
 
 clean: ## Remove the environment, the caches and the demo's data
-	rm -rf $(VENV) .venv-oldest .venv-wheel .venv-dbt .demo dbt/target dbt/logs .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .venv-oldest .venv-wheel .venv-dbt .venv-dagster .venv-airflow .venv-prefect .demo dbt/target dbt/logs .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

@@ -1,0 +1,1 @@
+"""What a user copies; each with its test."""
