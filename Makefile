@@ -77,7 +77,7 @@ dagster airflow prefect: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-$@
 	$(BIN)/uv pip install --quiet --python .venv-$@ --requirement examples/$@/requirements.txt --editable . pytest
-	.venv-$@/bin/python -m pytest --override-ini addopts=-ra --override-ini filterwarnings=default examples/$@
+	PYTHONDONTWRITEBYTECODE= .venv-$@/bin/python -m pytest --override-ini addopts=-ra --override-ini filterwarnings=default examples/$@
 
 bench: setup ## Measure it beside its peers (about half an hour): make bench ARGS="--only peers"
 	$(BIN)/python benchmarks/bench.py $(ARGS)
