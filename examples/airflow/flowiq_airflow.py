@@ -33,6 +33,10 @@ from flowiq_source import flowiq_source, sync
 from flowiq_source.cli.failures import INTERRUPTED, diagnosis
 from flowiq_source.tenants import tenant_suffix
 
+# dlt would ask Airflow's API for a variable of the name of every setting, a thousand times a task;
+# "true" brings back what dlt keeps in the variable `dlt_secrets_toml`.
+os.environ.setdefault("PROVIDERS__ENABLE_AIRFLOW_SECRETS", "false")
+
 FOLDER = os.environ.get("FLOWIQ_FOLDER") or os.environ.get("AIRFLOW_HOME", ".")
 WAREHOUSE = Asset("flowiq")
 
