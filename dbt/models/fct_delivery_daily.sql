@@ -4,7 +4,7 @@ SELECT
     m.local_date,
     count(CASE WHEN m.status IN ('sent', 'warning', 'delivered', 'read') THEN 1 END) AS sent,
     count(CASE WHEN m.status IN ('delivered', 'read') THEN 1 END) AS delivered,
-    count(CASE WHEN m.status = 'read' THEN 1 END) AS "read",
+    count(CASE WHEN m.status = 'read' THEN 1 END) AS read,
     count(CASE WHEN m.status IN ('failed', 'undelivered') THEN 1 END) AS failed,
     count(
         CASE
