@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LEAN := MALLOC_ARENA_MAX=2 ARROW_DEFAULT_MEMORY_POOL=system
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run backfill plan verify status models report test check oldest dbt wheel orchestrators dagster airflow prefect bench format lock clean
+.PHONY: help setup demo run backfill plan verify status models report test check oldest dbt wheel orchestrators dagster airflow prefect beside bench format lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -78,6 +78,13 @@ dagster airflow prefect: setup
 	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-$@
 	$(BIN)/uv pip install --quiet --python .venv-$@ --requirement examples/$@/requirements.txt --editable . pytest
 	PYTHONDONTWRITEBYTECODE= .venv-$@/bin/python -m pytest --override-ini addopts=-ra --override-ini filterwarnings=default examples/$@
+
+beside: setup ## Ask whether the package installs beside each orchestrator on every Python
+	$(BIN)/pip install --quiet --disable-pip-version-check uv
+	for name in dagster airflow prefect; do for python in 3.10 3.11 3.12 3.13; do \
+		$(BIN)/uv pip compile --quiet --python-version $$python --output-file /dev/null \
+			pyproject.toml examples/$$name/requirements.txt || exit 1; \
+		echo "$$name on Python $$python"; done; done
 
 bench: setup ## Measure it beside its peers (about half an hour): make bench ARGS="--only peers"
 	$(BIN)/python benchmarks/bench.py $(ARGS)
