@@ -15,6 +15,7 @@ from importlib.metadata import version
 
 from flowiq_source.errors import DestinationError, FlowiqError
 from flowiq_source.forget import Forgotten, forget
+from flowiq_source.models import Models, ModelSettings, create_models
 from flowiq_source.plan import Plan, plan
 from flowiq_source.source import FlowiqSource, flowiq_source
 from flowiq_source.status import Status, status
@@ -26,10 +27,13 @@ __all__ = [
     "FlowiqError",
     "FlowiqSource",
     "Forgotten",
+    "ModelSettings",
+    "Models",
     "Plan",
     "Status",
     "Summary",
     "Verification",
+    "create_models",
     "flowiq_source",
     "forget",
     "plan",

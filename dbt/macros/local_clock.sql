@@ -12,6 +12,6 @@
 
 {% macro snowflake__local_clock(x, y) %}DATEADD(SECOND, {{ y }}, CAST(CONVERT_TIMEZONE('UTC', {{ x }}) AS TIMESTAMP_NTZ)){% endmacro %}
 
-{% macro databricks__local_clock(x, y) %}TIMESTAMPADD(SECOND, {{ y }}, CAST({{ x }} AS TIMESTAMP_NTZ)){% endmacro %}
+{% macro databricks__local_clock(x, y) %}TIMESTAMPADD(MICROSECOND, UNIX_MICROS({{ x }}) + {{ y }} * 1000000, TIMESTAMP_NTZ '1970-01-01 00:00:00'){% endmacro %}
 
 {% macro clickhouse__local_clock(x, y) %}addSeconds(toTimeZone({{ x }}, 'UTC'), {{ y }}){% endmacro %}

@@ -8,7 +8,6 @@ was interrupted.
 import functools
 import gc
 import json
-import logging
 import os
 import sys
 from collections.abc import Callable
@@ -28,15 +27,13 @@ from flowiq_source.cli.checks import check_all
 from flowiq_source.cli.demo import demonstrate
 from flowiq_source.cli.progress import DISPLAYS, Progress
 from flowiq_source.errors import ConfigurationError
-from flowiq_source.loading.patience import patiently
-from flowiq_source.models import ModelSettings, create_models
+from flowiq_source.models import create_models
+from flowiq_source.models.create import keep_models
 from flowiq_source.models.settings import model_settings
 from flowiq_source.sandbox.command import sandbox
 from flowiq_source.source import FlowiqSource
 from flowiq_source.source import flowiq_source as make_source
 from flowiq_source.times import parse_timestamp
-
-logger = logging.getLogger("flowiq_source")
 
 
 class Result(Protocol):
@@ -211,16 +208,8 @@ def _run(session: Session, settings: dict[str, Any]) -> Result:
         pipeline = session.pipeline()
         summary = flowiq_source.sync(pipeline, source)
         if models.create:
-            _make_models(pipeline, source, models)
+            keep_models(pipeline, source, models)
         return summary
-
-
-def _make_models(pipeline: dlt.Pipeline, source: FlowiqSource, settings: ModelSettings) -> None:
-    """Keep the models up to date; what a sync has loaded stays loaded if that cannot be."""
-    try:
-        patiently(lambda: create_models(pipeline, source, settings))
-    except Exception as error:  # noqa: BLE001 - whatever the destination has against them
-        logger.warning("models: not made: %s", failures.diagnosis(error)[1])
 
 
 @command("flowiq plan", "flowiq plan --full-refresh --json")

@@ -14,10 +14,11 @@ from dlt.destinations.exceptions import DatabaseException, DatabaseUndefinedRela
 
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.loading.destination import Client, Rows, sql_of
+from flowiq_source.loading.patience import patiently
 from flowiq_source.loading.tables import TableNames
 from flowiq_source.loading.views import CURRENT, LOCK_TIMEOUT_S
 from flowiq_source.models.calendar import Piece, calendar
-from flowiq_source.models.definitions import CALENDAR, NAMES, rendered
+from flowiq_source.models.definitions import CALENDAR, NAMES, NOTHING, rendered
 from flowiq_source.models.settings import ModelSettings, model_settings
 from flowiq_source.models.visible import show_to_dlt
 from flowiq_source.source import FlowiqSource
@@ -99,9 +100,36 @@ def create_models(
             raise ConfigurationError(
                 "the models are SQL views, and this destination answers no SQL"
             )
-        made = _Dataset(client, names, tenant).make(settings, utc_now(), anew=anew)
+        dataset = _Dataset(client, names, tenant)
+        if not dataset.is_synced:
+            raise ConfigurationError(
+                "there is no view current_messages, which the models read: flowiq sync makes it"
+            )
+        made = dataset.make(settings, utc_now(), anew=anew)
     show_to_dlt(pipeline, source.schema)
     return made
+
+
+def keep_models(pipeline: dlt.Pipeline, source: FlowiqSource, settings: ModelSettings) -> None:
+    """Keep the models up to date after a sync, where there is SQL and something to read.
+
+    What was loaded stays loaded if they cannot be made: that is a warning.
+    """
+
+    def keep() -> None:
+        with sql_of(pipeline, source.schema) as client:
+            names, tenant = TableNames.of(source), source.feed.settings.tenant_key
+            if client is None or not _Dataset(client, names, tenant).is_synced:
+                return
+        create_models(pipeline, source, settings)
+
+    try:
+        patiently(keep)
+    except ConfigurationError as error:
+        logger.warning("models: not made: %s", error)
+    except Exception as error:  # noqa: BLE001 - whatever the destination has against them
+        # Its text may quote a row.
+        logger.warning("models: not made, the next sync tries again: %s", type(error).__name__)
 
 
 class _Dataset:
@@ -109,37 +137,39 @@ class _Dataset:
         self.client, self.names, self.tenant_id = client, names, tenant_id
         self.dialect = str(client.capabilities.sqlglot_dialect)
 
+    @property
+    def is_synced(self) -> bool:
+        """Whether there is what the models read."""
+        return self._are_there(CURRENT)
+
     def make(self, settings: ModelSettings, now: datetime, *, anew: bool) -> Models:
-        if not self._is_there(CURRENT):
-            raise ConfigurationError(
-                "there is no view current_messages, which the models read: flowiq sync makes it"
-            )
-        wanted = {name: self._sql(name) for name in NAMES}
+        wanted = self._selects()
         known = self._versions()
         made, kept = [], ""
         version = _digest(wanted)
         days = self._make_calendar(settings, now, known)
-        if anew or known.get(("", "views")) != version or not self._is_there(NAMES[-1]):
+        if anew or known.get(("", "views")) != version or not self._are_there(*NAMES):
             kept = self._make_views(wanted)
             made = [] if kept else list(wanted)
         if made:
             self._note("", "views", version)
         return Models(made, days, kept)
 
-    def _sql(self, name: str) -> str:
-        there = {
-            **{one: one for one in (*NAMES, CALENDAR, CURRENT)},
-            "contacts": self.names.contacts,
-        }
-        real = tuple((one, self._name(table)) for one, table in there.items())
-        return rendered(name, self.dialect, real)
+    def _selects(self) -> dict[str, str]:
+        """The models, by name, over the tables that are there."""
+        real = {one: self._name(one) for one in (*NAMES, CALENDAR, CURRENT)}
+        # Who selects messages and conversations alone has no contacts.
+        has_contacts = self._are_there(self.names.contacts)
+        real["contacts"] = self._name(self.names.contacts) if has_contacts else NOTHING
+        return {name: rendered(name, self.dialect, tuple(real.items())) for name in NAMES}
 
     def _name(self, table: str) -> str:
         return self.client.make_qualified_table_name(table)
 
-    def _is_there(self, relation: str) -> bool:
+    def _are_there(self, *relations: str) -> bool:
+        looks = (f"SELECT 1 AS one FROM {self._name(one)} WHERE 1 = 0" for one in relations)  # noqa: S608
         try:
-            with self.client.execute_query(f"SELECT 1 FROM {self._name(relation)} WHERE 1 = 0"):  # noqa: S608
+            with self.client.execute_query(" UNION ALL ".join(looks)):
                 return True
         except (DatabaseUndefinedRelation, DatabaseException):
             return False
@@ -187,8 +217,14 @@ class _Dataset:
         table = self._name(CALENDAR)
         with self.client.begin_transaction():
             self.client.execute_sql(f"DELETE FROM {table} WHERE tenant_id = %s", self.tenant_id)  # noqa: S608
-            for some in _batches(pieces):
-                self._insert(table, some)
+            if self.dialect == "duckdb":
+                # A fifth of the time that literals take.
+                columns = [list(column) for column in zip(*pieces, strict=True)]
+                sql = f"INSERT INTO {table} SELECT %s{', unnest(%s)' * len(columns)}"
+                self.client.execute_sql(sql, self.tenant_id, *columns)
+            else:
+                for some in _batches(pieces):
+                    self._insert(table, some)
         self._note(self.tenant_id, CALENDAR, version)
         return (ends - begins).days
 
@@ -208,23 +244,30 @@ class _Dataset:
 
     def _make_views(self, wanted: Mapping[str, str]) -> str:
         """Why they stay as they are; empty if they were made."""
+        with suppress(DatabaseException):
+            # So what others have made of ours stays, if no column of ours is another.
+            self._create(wanted, "CREATE OR REPLACE VIEW")
+            return ""
         try:
-            with self.client.begin_transaction():
-                if self.dialect == "postgres":
-                    self.client.execute_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
-                # Each is read by those after it; what others have made of ours keeps them.
-                for name in reversed(list(wanted)):
-                    self.client.execute_sql(f"DROP VIEW IF EXISTS {self._name(name)}")
-                for name, select in wanted.items():
-                    self.client.execute_sql(f"CREATE VIEW {self._name(name)} AS {select}")
+            self._create(wanted, "CREATE VIEW", drop=True)
         except DatabaseException as error:
             why = (
-                f"the destination refuses newer views ({type(error).__name__}): somebody reads "
-                "them, or other views depend on them; the next sync tries again"
+                f"the destination refuses newer views ({type(error).__name__}): if somebody reads "
+                "them, the next sync tries again; if other views depend on them, drop those"
             )
             logger.warning("models: %s", why)
             return why
         return ""
+
+    def _create(self, wanted: Mapping[str, str], how: str, *, drop: bool = False) -> None:
+        with self.client.begin_transaction():
+            if self.dialect == "postgres":
+                self.client.execute_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
+            # Each is read by those after it.
+            for name in reversed(list(wanted)) if drop else ():
+                self.client.execute_sql(f"DROP VIEW IF EXISTS {self._name(name)}")
+            for name, select in wanted.items():
+                self.client.execute_sql(f"{how} {self._name(name)} AS {select}")
 
 
 def _digest(value: Any) -> str:

@@ -6,25 +6,25 @@ The SELECTs, their docs and their keys come from `sql/`; what is written by hand
 
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
-from flowiq_source.models.definitions import FUNCTIONS, NAMES, Model, models
+from flowiq_source.models.definitions import NAMES, OURS, Model, models
 
 NOTE = "Written by python -m flowiq_source.models.dbt: change flowiq_source/models instead."
-ADAPTERS = ("duckdb", "postgres")
+_CALL = re.compile(rf"\b({'|'.join(OURS)})\(([^()]*)\)")
 
 
 def package() -> dict[str, str]:
     """The generated files, by their paths within the package."""
     files = {f"models/{model.name}.sql": _select(model) for model in models()}
     files["models/models.yml"] = _docs()
-    return files | {f"macros/{name}.sql": _macro(name) for name in FUNCTIONS}
+    return files | {f"macros/{name}.sql": _macro(name) for name in OURS}
 
 
 def _select(model: Model) -> str:
     sql = re.sub(r"\b(FROM|JOIN) (\w+) AS", lambda m: _reference(model, *m.groups()), model.sql)
-    for name, (pattern, _) in FUNCTIONS.items():
-        sql = pattern.sub(lambda m, name=name: _call(name, m.groups()), sql)  # type: ignore[misc]
+    sql = _CALL.sub(lambda m: _call(m[1], m[2].split(", ")), sql)
     return f"{{# {NOTE} #}}\n{sql}\n"
 
 
@@ -35,12 +35,12 @@ def _reference(model: Model, word: str, table: str) -> str:
     return f"{word} {{{{ {source} }}}} AS"
 
 
-def _call(name: str, arguments: tuple[str, ...]) -> str:
+def _call(name: str, arguments: Sequence[str]) -> str:
     return f"{{{{ {name}({', '.join(repr(one) for one in arguments)}) }}}}"
 
 
 def _macro(name: str) -> str:
-    _, written = FUNCTIONS[name]
+    written = OURS[name]
     arguments = ["x"] if "{1}" not in written["duckdb"] else ["x", "y"]
     listed, parts = ", ".join(arguments), [f"{{# {NOTE} #}}"]
     parts.append(

@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib.resources import files
+from typing import Any
 
 import sqlglot
 from sqlglot import exp
@@ -23,15 +24,21 @@ NAMES = (
 
 CALENDAR = "business_calendar"
 
-_MICROSECOND = "1000000.0"
+NOTHING = ""
+"""The name of a table of contacts that is not there."""
+
+_NO_CONTACTS = """
+    SELECT m.tenant_id, m.contact_id AS id, CAST(NULL AS VARCHAR) AS bot_status
+    FROM current_messages AS m WHERE 1 = 0"""
+
 _EPOCH = {
     "duckdb": "epoch({0})",
     "postgres": "CAST(EXTRACT(EPOCH FROM {0}) AS DOUBLE PRECISION)",
-    "redshift": "CAST(EXTRACT(EPOCH FROM {0}) AS DOUBLE PRECISION)",
-    "bigquery": f"UNIX_MICROS({{0}}) / {_MICROSECOND}",
-    "snowflake": f"DATE_PART(EPOCH_MICROSECOND, {{0}}) / {_MICROSECOND}",
-    "databricks": f"UNIX_MICROS({{0}}) / {_MICROSECOND}",
-    "clickhouse": f"toUnixTimestamp64Micro(toDateTime64({{0}}, 6)) / {_MICROSECOND}",
+    "redshift": "(DATEDIFF(MICROSECOND, TIMESTAMP '1970-01-01', {0} AT TIME ZONE 'UTC') / 1e6)",
+    "bigquery": "(UNIX_MICROS({0}) / 1000000.0)",
+    "snowflake": "(DATE_PART(EPOCH_MICROSECOND, {0}) / 1000000.0)",
+    "databricks": "(UNIX_MICROS({0}) / 1e6)",
+    "clickhouse": "(toUnixTimestamp64Micro(toDateTime64({0}, 6)) / 1000000.0)",
 }
 _LOCAL = {
     "duckdb": "timezone('UTC', {0}) + to_seconds({1})",
@@ -39,17 +46,18 @@ _LOCAL = {
     "redshift": "DATEADD(SECOND, CAST({1} AS INTEGER), {0} AT TIME ZONE 'UTC')",
     "bigquery": "DATETIME_ADD(DATETIME({0}), INTERVAL {1} SECOND)",
     "snowflake": "DATEADD(SECOND, {1}, CAST(CONVERT_TIMEZONE('UTC', {0}) AS TIMESTAMP_NTZ))",
-    "databricks": "TIMESTAMPADD(SECOND, {1}, CAST({0} AS TIMESTAMP_NTZ))",
+    # Not by a cast, which goes by the session's time zone.
+    "databricks": "TIMESTAMPADD(MICROSECOND, UNIX_MICROS({0}) + {1} * 1000000, "
+    "TIMESTAMP_NTZ '1970-01-01 00:00:00')",
     "clickhouse": "addSeconds(toTimeZone({0}, 'UTC'), {1})",
 }
+OURS = {"epoch_seconds": _EPOCH, "local_clock": _LOCAL}
+"""Our own functions: what they are in each dialect."""
+_NOW = {"redshift": "(GETDATE() AT TIME ZONE 'UTC')"}
+"""Where what sqlglot writes has no time zone."""
+
 DIALECTS = tuple(_EPOCH)
 """The dialects that the models are there in."""
-
-FUNCTIONS = {
-    "epoch_seconds": (re.compile(r"\bepoch_seconds\(([^()]*(?:\(\))?)\)", re.IGNORECASE), _EPOCH),
-    "local_clock": (re.compile(r"\blocal_clock\(([^(),]*), ([^(),]*)\)", re.IGNORECASE), _LOCAL),
-}
-"""Our own functions: how they are called, and what they are in each dialect."""
 
 
 @dataclass(frozen=True)
@@ -102,19 +110,32 @@ def rendered(
     [model] = (one for one in models() if one.name == name)
     parsed = sqlglot.parse_one(model.sql, dialect="duckdb")
     real, own = dict(tables), {one.alias_or_name for one in parsed.find_all(exp.CTE)}
+    if real.get("contacts") == NOTHING:
+        for table in [one for one in parsed.find_all(exp.Table) if one.name == "contacts"]:
+            table.replace(exp.maybe_parse(_NO_CONTACTS, dialect="duckdb").subquery(table.alias))
     for table in list(parsed.find_all(exp.Table)):
         if table.name in real and table.name not in own:
             there = exp.to_table(real[table.name], dialect=dialect)
             there.set("alias", table.args.get("alias"))
             table.replace(there)
-    if now:
+    if written := now or _NOW.get(dialect):
         for node in list(parsed.find_all(exp.CurrentTimestamp)):
-            node.replace(exp.Var(this=now))
+            node.replace(exp.Var(this=written))
+    for call in list(parsed.find_all(exp.Anonymous)):
+        if call.name in OURS:
+            arguments = (one.sql(dialect=dialect) for one in call.expressions)
+            call.replace(exp.Var(this=OURS[call.name][dialect].format(*arguments)))
+    _settle_nulls(parsed, dialect)
+    return parsed.sql(dialect=dialect, comments=False)
+
+
+def _settle_nulls(parsed: Any, dialect: str) -> None:
+    """Have nulls be what they are in DuckDB."""
     # No key of an order is null, so each dialect may put nulls where it does anyway.
     first = sqlglot.Dialect.get_or_raise(dialect).NULL_ORDERING == "nulls_are_small"
     for ordered in parsed.find_all(exp.Ordered):
         ordered.set("nulls_first", first)
-    sql = parsed.sql(dialect=dialect, comments=False)
-    for pattern, written in FUNCTIONS.values():
-        sql = pattern.sub(lambda found: written[dialect].format(*found.groups()), sql)  # noqa: B023
-    return sql
+    if dialect == "clickhouse":
+        # Beyond the last row it has an empty text or 0, unless the type has nulls.
+        for window in parsed.find_all(exp.Lag, exp.Lead):
+            window.set("this", exp.func("toNullable", window.this, dialect=dialect))

@@ -1,19 +1,16 @@
 """The models in a real dataset: made once, kept up to date, and never in anybody's way."""
 
-import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import dlt
 import pytest
-import sqlglot
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.specs import PluggableRunContext
 
 from flowiq_source import FlowiqError, FlowiqSource, flowiq_source, sync
 from flowiq_source.models import create_models
-from flowiq_source.models.definitions import DIALECTS, NAMES, models, rendered
+from flowiq_source.models.definitions import NAMES, models
 from flowiq_source.models.settings import ModelSettings, model_settings
 from flowiq_source.sandbox import Sandbox, World
 from tests.support.destinations import DESTINATIONS
@@ -103,26 +100,6 @@ def test_nothing_to_model_is_said(tmp_path: Path) -> None:
     )
     with pytest.raises(FlowiqError, match="flowiq sync makes it"):
         create_models(pipeline, flowiq_source("token"))
-
-
-@pytest.mark.parametrize("dialect", DIALECTS)
-@pytest.mark.parametrize("name", NAMES)
-def test_each_model_is_written_in_each_dialect(
-    name: str, dialect: str, capsys: pytest.CaptureFixture[str], all_logs: Callable[[], str]
-) -> None:
-    """Without a complaint, and nothing of DuckDB's is left; the dialect's parser reads it."""
-    sql = rendered(name, dialect)
-    assert not re.search("epoch_seconds|local_clock", sql, re.IGNORECASE)
-    assert "not supported" not in all_logs() + capsys.readouterr().err
-    assert sqlglot.parse_one(sql, dialect=dialect)
-    if dialect != "duckdb":
-        assert not re.search(r"\b(QUALIFY|FILTER|ASOF|GROUP BY ALL)\b", sql)
-
-
-def test_another_dialect_is_refused() -> None:
-    """With those that there are."""
-    with pytest.raises(FlowiqError, match="written for duckdb, postgres"):
-        rendered("fct_waits", "sqlite")
 
 
 @pytest.mark.parametrize(

@@ -1,15 +1,12 @@
 """Conversations made by hand, and what is right about them, written down by hand."""
 
-from collections.abc import Callable, Iterator
-from contextlib import closing
 from datetime import date, datetime, timezone
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
 
-from tests.support.destinations import NEEDS_POSTGRES, SERVER
-from tests.support.modelled import Business, Modelled, Said, in_memory
+from tests.support.modelled import Business, Modelled, Said
 
 NOW = datetime(2026, 1, 12, 12, tzinfo=timezone.utc)
 BERLIN = ZoneInfo("Europe/Berlin")
@@ -24,28 +21,6 @@ def said(*lines: str, contact: str = "c") -> list[Said]:
     """Messages: `5 09:30 user`."""
     split = (line.rsplit(" ", 1) for line in lines)
     return [Said(at(when), who, contact) for when, who in split]
-
-
-@pytest.fixture(params=["duckdb", pytest.param("postgres", marks=NEEDS_POSTGRES)])
-def model(request: pytest.FixtureRequest) -> Iterator[Modelled]:
-    """The models in a database of their own."""
-    if request.param == "duckdb":
-        yield in_memory()
-        return
-    psycopg2 = pytest.importorskip("psycopg2")
-    with closing(psycopg2.connect(SERVER)) as connection:
-        cursor = connection.cursor()
-        cursor.execute("CREATE SCHEMA models_by_hand; SET search_path TO models_by_hand")
-
-        def execute(sql: str, values: Any = None) -> Any:
-            cursor.execute(sql, values)
-            return cursor.fetchall() if sql.startswith("SELECT") else None
-
-        # Nothing is committed, so nothing stays.
-        yield Modelled(execute, "postgres")
-
-
-Wait = Callable[..., list[tuple[Any, ...]]]
 
 
 def minutes(model: Modelled, name: str, begin: str, end: str) -> list[tuple[Any, ...]]:

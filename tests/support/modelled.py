@@ -1,15 +1,19 @@
 """Messages in a database of their own, the models over them at a set time, and the same by hand."""
 
+import uuid
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
 import duckdb
+import pytest
 
 from flowiq_source.models.calendar import Spans, calendar
 from flowiq_source.models.definitions import NAMES, rendered
+from tests.support.destinations import SERVER
 
 TENANT = "acme"
 UTC = ZoneInfo("UTC")
@@ -154,6 +158,26 @@ def in_memory() -> Modelled:
         return done.fetchall() if sql.startswith("SELECT") else None
 
     return Modelled(execute)
+
+
+@contextmanager
+def in_postgres() -> Iterator[Modelled]:
+    """In a schema of a PostgreSQL that is dropped afterwards."""
+    psycopg2: Any = pytest.importorskip("psycopg2")
+    schema = f"models_{uuid.uuid4().hex}"
+    connection = psycopg2.connect(SERVER)
+    connection.autocommit = True
+    with closing(connection), connection.cursor() as cursor:
+
+        def execute(sql: str, values: Sequence[Any] | None = None) -> Any:
+            cursor.execute(sql, values)
+            return cursor.fetchall() if sql.startswith("SELECT") else None
+
+        execute(f"CREATE SCHEMA {schema}")
+        execute(f"SET search_path = {schema}")
+        execute("SET TIME ZONE 'UTC'")
+        yield Modelled(execute, "postgres")
+        execute(f"DROP SCHEMA {schema} CASCADE")
 
 
 def _ordered(messages: Sequence[Said]) -> Iterator[tuple[str, list[Said]]]:
