@@ -43,7 +43,10 @@ class Summary:
     """What one run did.
 
     `rows` counts what was written, per table, new or changed; `newer` the messages that are
-    newer than what the sync before read of their conversation, None after a backfill. `quiet`
+    newer than what the sync before read of their conversation, None after a backfill. `known` of
+    the messages written were stored before, and `changed` of those otherwise: None where they are
+    not compared, because the destination is neither DuckDB nor PostgreSQL, or has no table of
+    reactions, or the messages go through steps of the user's. `quiet`
     conversations needed no request, `doubtful` ones are asked again before anything of them counts
     as gone, and those that the run's limits left are `carried_over`. `requests` are all that were
     spent, `planned` what was expected once the contacts were listed; reading everything again
@@ -52,6 +55,8 @@ class Summary:
 
     rows: dict[str, int] = field(default_factory=dict)
     newer: int | None = None
+    known: int | None = None
+    changed: int | None = None
     read: int = 0
     quiet: int = 0
     missing: int = 0
@@ -88,7 +93,7 @@ class Summary:
     def __str__(self) -> str:
         lines = [
             ("new", self._new()),
-            *([("looked at again", again)] if (again := self._again()) else []),
+            *([changed] if (changed := self._changed()) else []),
             ("conversations", self._conversations()),
             ("rows written", _listed(self.rows) or "none"),
             ("cost", self._cost()),
@@ -97,15 +102,23 @@ class Summary:
         return "\n".join(f"{topic:<16}{text}" for topic, text in lines)
 
     def _new(self) -> str:
+        written, known = self.rows.get("messages", 0), self.known
         if self.newer is None:
-            return f"{self.rows.get('messages', 0):,} messages of the range, known ones among them"
-        return f"{self.newer:,} messages"
+            if known is None:
+                return f"{written:,} messages of the range, known ones among them"
+            return f"{max(0, written - known):,} messages of the range"
+        late = 0 if known is None else written - known - self.newer
+        older = f", and {late:,} older ones that were not here" if late > 0 else ""
+        return f"{self.newer:,} messages{older}"
 
-    def _again(self) -> str:
+    def _changed(self) -> tuple[str, str] | None:
+        if self.known is not None:
+            again = f"{self.changed:,} of {self.known:,} known messages that were read again"
+            return ("changed", again) if self.known else None
         known = self.rows.get("messages", 0) - (self.newer or 0)
         if self.newer is None or known <= 0:
-            return ""
-        return f"{known:,} known messages, for edits, reactions and delivery"
+            return None
+        return "read again", f"{known:,} known messages, changed or not"
 
     def _conversations(self) -> str:
         kinds = {"read": self.read, "without news": self.quiet, "not at the API": self.missing}
@@ -310,6 +323,7 @@ def _add_counts(summary: Summary, feed: Any) -> None:
         setattr(summary, name, counts[name])
     summary.read = counts["complete"]
     summary.newer = counts.get("newer")
+    summary.known, summary.changed = counts.get("known"), counts.get("changed")
     summary.forgotten = feed.run.roster.forgotten
     summary.unknown_numbers = feed.run.roster.unknown_numbers
     summary.replaced_characters = counts["replaced"]

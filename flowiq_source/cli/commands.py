@@ -118,7 +118,8 @@ def command(*examples: str) -> Callable[[Callable[..., Result | None]], click.Co
                 with progress.showing():
                     project.enter(folder)
                     result = function(Session(progress), **options)
-            except click.ClickException:
+            except (click.ClickException, BrokenPipeError):
+                # Click's own: what is wrong with the line, and that nobody reads on.
                 raise
             except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence
                 _fail(error, progress, as_json=as_json, debug=debug)

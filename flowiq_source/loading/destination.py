@@ -155,6 +155,15 @@ class Committed:
         except DatabaseUndefinedRelation:
             return []
 
+    def records(self, sql: str, *values: Any) -> list[dict[str, Any]]:
+        """The same with the names of the columns."""
+        try:
+            with self.client.execute_query(sql, *values) as cursor:
+                names = [column[0].lower() for column in cursor.description or ()]
+                return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        except DatabaseUndefinedRelation:
+            return []
+
     def name(self, table: str) -> str:
         """The table's name in SQL."""
         return self.client.make_qualified_table_name(table)

@@ -19,6 +19,7 @@ from typing import Any, TypeVar
 
 import dlt
 from dlt.common.runtime import signals
+from dlt.destinations.exceptions import DatabaseException
 from dlt.extract import DltResource, DltSource
 from dlt.extract.items_transform import LimitItem
 
@@ -26,6 +27,7 @@ from flowiq_source.api.answers import RawRow
 from flowiq_source.api.client import FlowiqClient
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.loading import tables
+from flowiq_source.loading.changes import FREE_TO_ASK, count_changes
 from flowiq_source.loading.counters import Counters
 from flowiq_source.loading.destination import Committed, mend_tables, sql_of
 from flowiq_source.loading.incremental import backfill_start
@@ -46,13 +48,13 @@ from flowiq_source.reading.conversation import ConversationResult
 from flowiq_source.reading.listing import Listed
 from flowiq_source.reading.pool import Stop
 from flowiq_source.reading.run import Known, Run
-from flowiq_source.rows.arrow import map_page, read_rows
+from flowiq_source.rows.arrow import map_page, message_table, read_rows
 from flowiq_source.rows.convert import Mapped, Row, contact_row, rejected_rows
 from flowiq_source.rows.extras import extra_columns
 from flowiq_source.rows.identities import identity_rows
 from flowiq_source.rows.privacy import Policy
 from flowiq_source.settings import Settings
-from flowiq_source.times import utc_now
+from flowiq_source.times import from_microseconds, utc_now
 
 logger = logging.getLogger("flowiq_source")
 _T = TypeVar("_T")
@@ -182,11 +184,11 @@ class Feed:
         extract = None
         for results, extract in self._take("messages"):
             pages = [page for one in results for page in one.pages]
-            if extract.columnar:
-                yield from tables.message_columns(
-                    pages, extract.names.messages, extract.load_id, extract.policy
-                )
+            flat = extract.policy.arrow(message_table(pages)) if extract.columnar else None
             rows = extract.kept("messages", [row for page in pages for row in page.rows])
+            extract.compare(results, rows, flat)
+            if flat is not None:
+                yield from tables.message_columns(flat, extract.names.messages, extract.load_id)
             yield rows
             extract.keep(results, reactions=any(row.get("reactions") for row in rows))
         if extract is None:
@@ -295,6 +297,9 @@ class _Extract:
         if feed.run is None or not feed.run.left or not self._is_loaded:
             feed.run = self._new_run()
         self.run = feed.run
+        self._compares = self._is_comparable()
+        if self._compares:
+            self.run.counts.update(known=0, changed=0)
         # The first is not among them if it was renamed.
         names = {*source.selected_resources, first} & {*OF_CONTACTS, *OF_CONVERSATIONS, *OF_ALL}
         self.reads = bool(names & set(OF_CONVERSATIONS))
@@ -335,6 +340,42 @@ class _Extract:
                 state.keep_cursor(one.task.conversation.contact_id, one.cursor)
         # With the cursors, because a limit may end the resource here.
         self.keep_run()
+
+    def compare(self, results: Results, rows: Sequence[Row], flat: Any) -> None:
+        """Count which of the messages are known, and which of those have changed."""
+        if not self._compares:
+            return
+        again = [one for one in results if one.rows and self._may_be_stored(one)]
+        since = {
+            page.origin.contact_id: from_microseconds(min(one.times, default=0))
+            for one in again
+            for page in one.pages[:1]
+        }
+        if not since:
+            return
+        all_rows = [*rows, *(flat.to_pylist() if flat is not None else ())]
+        known_rows = [row for row in all_rows if row["contact_id"] in since]
+        try:
+            known, changed = self._ask(
+                lambda committed: count_changes(committed, self.names, known_rows, since), (0, 0)
+            )
+        except DatabaseException:
+            # It is a number in the summary: what is read goes on without it.
+            self._compares = False
+            del self.run.counts["known"], self.run.counts["changed"]
+            return
+        self.run.counts["known"] += known
+        self.run.counts["changed"] += changed
+
+    def _may_be_stored(self, one: ConversationResult) -> bool:
+        return bool(one.task.previous.used or self.run.backfill_from)
+
+    def _is_comparable(self) -> bool:
+        """Whether rows are stored as they leave here, where asking for them costs nothing."""
+        if not self._is_loaded or self._feed.bounds is NO_BOUNDS or self._messages is None:
+            return False
+        kind = dlt.current.pipeline().destination.destination_type
+        return kind.endswith(FREE_TO_ASK) and self._keeps_reactions
 
     @property
     def _keeps_reactions(self) -> bool:

@@ -11,7 +11,6 @@ from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns, TWriteD
 from dlt.common.schema.utils import dlt_id_column, dlt_load_id_column
 from dlt.extract import DltSource
 
-from flowiq_source.rows.arrow import MappedPage, message_table
 from flowiq_source.rows.columns import (
     CONTACT,
     MESSAGE,
@@ -22,7 +21,6 @@ from flowiq_source.rows.columns import (
     arrow_schema,
 )
 from flowiq_source.rows.convert import Row
-from flowiq_source.rows.privacy import Policy
 
 
 class Table(TypedDict, total=False):
@@ -203,11 +201,8 @@ def undocumented_columns(source: DltSource, names: TableNames) -> dict[str, list
     }
 
 
-def message_columns(
-    pages: Sequence[MappedPage], table_name: str, load_id: str, policy: Policy
-) -> Iterator[Any]:
-    """The messages of pages that are columns, as dlt loads them without looking at them."""
-    table = policy.arrow(message_table(pages))
+def message_columns(table: pa.Table, table_name: str, load_id: str) -> Iterator[Any]:
+    """Messages that are columns, as dlt loads them without looking at them."""
     if table:
         # dlt would give the child tables all columns of the Arrow table: so here it hears of none.
         hints = dlt.mark.make_hints(table_name=table_name, nested_hints={})
