@@ -61,7 +61,6 @@ oldest: setup ## Run the core of the tests against the lowest supported dlt
 dbt: setup demo ## Build the dbt package on the demo's data, in an environment of its own
 	test -x .venv-dbt/bin/dbt || { $(PYTHON) -m venv .venv-dbt && .venv-dbt/bin/pip install --quiet \
 		--disable-pip-version-check 'dbt-core<1.12' dbt-duckdb dbt-postgres; }
-	$(BIN)/python -m flowiq_source.models.dbt dbt
 	cd dbt && DBT_SEND_ANONYMOUS_USAGE_STATS=false ../.venv-dbt/bin/dbt --quiet build --profiles-dir .
 
 wheel: setup ## Install the wheel into an empty environment, and run its demo from another folder

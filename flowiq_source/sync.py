@@ -30,6 +30,8 @@ from flowiq_source.loading.undocumented import (
     forget_working_folder,
 )
 from flowiq_source.loading.views import create_views, delete_gone_messages
+from flowiq_source.models.create import keep_models
+from flowiq_source.models.settings import ModelSettings, model_settings
 from flowiq_source.source import FlowiqSource
 
 logger = logging.getLogger("flowiq_source")
@@ -176,8 +178,8 @@ def sync(
 
     Beyond `pipeline.run`, this loads in packages that commit rows and cursors together, makes
     every documented table and column before it has a row, keeps the views `current_messages` and
-    `sync_status`, lets one sync run at a time, and deletes the states of dlt that a newer one has
-    replaced. The arguments are settings of the source, for this run.
+    `sync_status` and the models, lets one sync run at a time, and deletes the states of dlt that a
+    newer one has replaced. The arguments are settings of the source, for this run.
 
     Raises:
         Busy: another process syncs with this pipeline.
@@ -189,7 +191,7 @@ def sync(
     """
     started = time.monotonic()
     summary = Summary()
-    flowiq = _checked(pipeline, source)
+    flowiq, models = _checked(pipeline, source), model_settings()
     settings = flowiq.feed.settings
     flowiq.feed.bounds = Bounds(
         _given(package_conversations, settings.package_conversations),
@@ -200,7 +202,7 @@ def sync(
     try:
         without_row_texts(
             pipeline,
-            lambda: _sync(pipeline, flowiq, summary, delete_gone=gone),
+            lambda: _sync(pipeline, flowiq, summary, models, delete_gone=gone),
             # dlt keeps what the destination has said there, a row perhaps.
             refused=lambda: forget_failure(pipeline),
         )
@@ -216,7 +218,12 @@ def sync(
 
 
 def _sync(
-    pipeline: dlt.Pipeline, source: FlowiqSource, summary: Summary, *, delete_gone: bool
+    pipeline: dlt.Pipeline,
+    source: FlowiqSource,
+    summary: Summary,
+    models: ModelSettings,
+    *,
+    delete_gone: bool,
 ) -> None:
     names = TableNames.of(source)
     version = source.feed.settings.duckdb_storage_version
@@ -229,6 +236,8 @@ def _sync(
         check()
         if delete_gone:
             _delete_gone(pipeline, source, names, summary)
+        if models.create:
+            keep_models(pipeline, source, models)
 
 
 def _given(argument: Any, setting: Any) -> Any:

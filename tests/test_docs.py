@@ -16,6 +16,8 @@ import pytest
 from flowiq_source.sandbox import Sandbox, World
 from tests.support.script import FLOWIQ, ROOT
 
+pytestmark = pytest.mark.models
+
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 HASH_KEY = {"SOURCES__FLOWIQ__HASH_KEY": "0123456789abcdef" * 4}
 BLOCK = re.compile(r"^```(?P<kind>sh|python|sql)\n(?P<text>.*?)^```$", re.MULTILINE | re.DOTALL)

@@ -28,8 +28,6 @@ from flowiq_source.cli.demo import demonstrate
 from flowiq_source.cli.progress import DISPLAYS, Progress
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.models import create_models
-from flowiq_source.models.create import keep_models
-from flowiq_source.models.settings import model_settings
 from flowiq_source.sandbox.command import sandbox
 from flowiq_source.source import FlowiqSource
 from flowiq_source.source import flowiq_source as make_source
@@ -200,17 +198,13 @@ def backfill(session: Session, **settings: Any) -> Result:
 
 
 def _run(session: Session, settings: dict[str, Any]) -> Result:
-    source, models = session.source(**settings), model_settings()
+    source = session.source(**settings)
     with ExitStack() as stack:
         stack.enter_context(signals.intercepted_signals())
         # Or the garbage collector looks through all imported modules again and again.
         gc.freeze()
         stack.callback(gc.unfreeze)
-        pipeline = session.pipeline()
-        summary = flowiq_source.sync(pipeline, source)
-        if models.create:
-            keep_models(pipeline, source, models)
-        return summary
+        return flowiq_source.sync(session.pipeline(), source)
 
 
 @command("flowiq plan", "flowiq plan --full-refresh --json")
@@ -234,9 +228,7 @@ def verify(session: Session, *, from_last_sync: bool, mark: bool) -> Result:
 @command("flowiq models", "flowiq models --json | jq .views")
 def models(session: Session) -> Result:
     """Make the models anew: views that answer questions."""
-    return create_models(
-        session.pipeline(), session.source(bearer_token=_any_token()), model_settings(), anew=True
-    )
+    return create_models(session.pipeline(), session.source(bearer_token=_any_token()), anew=True)
 
 
 @command("flowiq status", "flowiq status --json | jq .tables.messages")

@@ -16,7 +16,7 @@ from flowiq_source.errors import ConfigurationError
 from flowiq_source.loading.destination import Client, Rows, sql_of
 from flowiq_source.loading.patience import patiently
 from flowiq_source.loading.tables import TableNames
-from flowiq_source.loading.views import CURRENT, LOCK_TIMEOUT_S
+from flowiq_source.loading.views import CURRENT, LOCK_TIMEOUT_S, create_views
 from flowiq_source.models.calendar import Piece, calendar
 from flowiq_source.models.definitions import CALENDAR, NAMES, NOTHING, rendered
 from flowiq_source.models.settings import ModelSettings, model_settings
@@ -95,6 +95,9 @@ def create_models(
     """
     settings = settings or model_settings()
     names, tenant = TableNames.of(source), source.feed.settings.tenant_key
+    if source.schema.name in pipeline.schema_names:
+        # A plain run of the pipeline makes none.
+        create_views(pipeline, source.schema.name, names)
     with sql_of(pipeline, source.schema) as client:
         if client is None:
             raise ConfigurationError(
@@ -103,7 +106,8 @@ def create_models(
         dataset = _Dataset(client, names, tenant)
         if not dataset.is_synced:
             raise ConfigurationError(
-                "there is no view current_messages, which the models read: flowiq sync makes it"
+                "there are no messages and conversations, which the models read: "
+                "flowiq sync loads them"
             )
         made = dataset.make(settings, utc_now(), anew=anew)
     show_to_dlt(pipeline, source.schema)
@@ -118,10 +122,14 @@ def keep_models(pipeline: dlt.Pipeline, source: FlowiqSource, settings: ModelSet
 
     def keep() -> None:
         with sql_of(pipeline, source.schema) as client:
-            names, tenant = TableNames.of(source), source.feed.settings.tenant_key
-            if client is None or not _Dataset(client, names, tenant).is_synced:
+            if client is None:
                 return
-        create_models(pipeline, source, settings)
+            names, tenant = TableNames.of(source), source.feed.settings.tenant_key
+            dataset = _Dataset(client, names, tenant)
+            if not dataset.is_synced:
+                return
+            dataset.make(settings, utc_now(), anew=False)
+        show_to_dlt(pipeline, source.schema)
 
     try:
         patiently(keep)

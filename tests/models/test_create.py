@@ -1,5 +1,6 @@
 """The models in a real dataset: made once, kept up to date, and never in anybody's way."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,10 @@ from flowiq_source.models import create_models
 from flowiq_source.models.definitions import NAMES, models
 from flowiq_source.models.settings import ModelSettings, model_settings
 from flowiq_source.sandbox import Sandbox, World
-from tests.support.destinations import DESTINATIONS
+from tests.support.destinations import DESTINATIONS, duckdb
+from tests.support.warehouse import Warehouse
+
+pytestmark = pytest.mark.models
 
 BERLIN = {"time_zone": "Europe/Berlin"}
 
@@ -39,7 +43,7 @@ def test_every_column_is_said_and_every_key_is_one(
 ) -> None:
     """As the head of its file has it; every key begins with the tenant."""
     pipeline, source = loaded
-    assert create_models(pipeline, source).views == list(NAMES)
+    assert create_models(pipeline, source, anew=True).views == list(NAMES)
     for model in models():
         assert model.key[0] == "tenant_id"
         with (
@@ -79,6 +83,137 @@ def test_a_view_that_was_dropped_is_made_again(loaded: tuple[dlt.Pipeline, Flowi
     assert create_models(pipeline, source).views == list(NAMES)
 
 
+def test_a_sync_makes_them(loaded: tuple[dlt.Pipeline, FlowiqSource]) -> None:
+    """So there is nothing left to do after it."""
+    pipeline, source = loaded
+    assert ask(pipeline, "SELECT count(*) FROM fct_messages") > [(0,)]
+    made = create_models(pipeline, source)
+    assert (made.views, made.calendar_days, made.kept) == ([], 0, "")
+
+
+def test_views_that_others_made_of_ours_stay(
+    loaded: tuple[dlt.Pipeline, FlowiqSource],
+) -> None:
+    """Ours are replaced, not dropped, as long as no column of theirs is another."""
+    pipeline, source = loaded
+    with pipeline.sql_client() as client:
+        client.execute_sql("CREATE VIEW theirs AS SELECT contact_id FROM fct_backlog")
+    assert create_models(pipeline, source, anew=True).views == list(NAMES)
+    assert ask(pipeline, "SELECT * FROM theirs") == ask(
+        pipeline, "SELECT contact_id FROM fct_backlog"
+    )
+
+
+def test_two_tenants_have_a_clock_each(tmp_path: Path) -> None:
+    """In one dataset, where the same contact ids and message ids are two people's."""
+    with (
+        Sandbox(World(contacts=3), tenant="one", limited=False) as one,
+        Sandbox(World(contacts=3), tenant="two", limited=False) as two,
+        duckdb(tmp_path) as pipeline,
+    ):
+        for api, zone in ((one, "Asia/Tokyo"), (two, "Asia/Kolkata")):
+            source = flowiq_source(api.token, api.tenant, api.url, requests_per_minute=1e6)
+            sync(pipeline(), source)
+            create_models(pipeline(), source, model_settings(time_zone=zone))
+        hours = "extract(epoch FROM local_at - sent_at AT TIME ZONE 'UTC') / 3600"
+        found = ask(pipeline(), f"SELECT tenant_id, max({hours}) FROM fct_messages GROUP BY 1")
+        assert sorted(found) == [("one", 9), ("two", 5.5)]
+        [[messages, rows]] = ask(
+            pipeline(),
+            "SELECT (SELECT count(*) FROM current_messages), (SELECT count(*) FROM fct_messages)",
+        )
+        assert messages == rows
+
+
+@pytest.fixture
+def account() -> Iterator[Sandbox]:
+    """A small business."""
+    with Sandbox(World(contacts=3), limited=False) as api:
+        yield api
+
+
+def test_columns_that_are_hashed_or_dropped_hinder_no_model(
+    warehouse: Warehouse, account: Sandbox
+) -> None:
+    """What is not known is null: nobody is assigned, no bot is paused."""
+    dropped = ("messages.content", "messages.media_type", "contacts.bot_status")
+    columns = dict.fromkeys(dropped, "drop") | {"messages.assignee": "hash"}
+    warehouse.sync(account, columns=columns, hash_key="0123456789abcdef" * 4, pseudonymise=True)
+    for name in NAMES:
+        assert warehouse.query(f"SELECT * FROM flowiq.{name} LIMIT 1")
+    assert warehouse.one("SELECT count(media_kind) FROM flowiq.fct_messages") == 0
+    assert warehouse.one("SELECT max(length(assignee)) FROM flowiq.fct_messages") == 32
+
+
+def test_who_loads_no_contacts_has_models_all_the_same(
+    warehouse: Warehouse, account: Sandbox
+) -> None:
+    """No bot is known to be paused then; with contacts they are made anew."""
+    source = warehouse.source(account).with_resources("messages", "conversations")
+    sync(warehouse.pipeline, source)
+    assert warehouse.one("SELECT count(*) FROM flowiq.fct_agent_waits") > 0
+    warehouse.sync(account)
+    sql = "SELECT sql FROM duckdb_views() WHERE view_name = 'fct_agent_waits'"
+    assert "contacts" in warehouse.one(sql)
+
+
+def test_after_a_plain_run_they_can_be_made(warehouse: Warehouse, account: Sandbox) -> None:
+    """With the view that they read."""
+    warehouse.run(account)
+    assert create_models(warehouse.pipeline, warehouse.source(account)).views == list(NAMES)
+    assert warehouse.one("SELECT count(*) FROM flowiq.fct_messages") > 0
+
+
+def test_tables_that_were_renamed_are_read_where_they_are(
+    warehouse: Warehouse, account: Sandbox
+) -> None:
+    """The models keep their names."""
+    source = warehouse.source(account)
+    for name in ("messages", "contacts", "conversations"):
+        source.resources[name].apply_hints(table_name=f"wa_{name}")
+    sync(warehouse.pipeline, source)
+    assert warehouse.one("SELECT count(*) FROM flowiq.fct_messages") == warehouse.one(
+        "SELECT count(*) FROM flowiq.wa_messages"
+    )
+
+
+def test_a_sync_leaves_them_alone_if_told_so(
+    warehouse: Warehouse, account: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """By a setting."""
+    monkeypatch.setenv("SOURCES__FLOWIQ__MODELS__CREATE", "false")
+    warehouse.sync(account)
+    sql = "SELECT count(*) FROM duckdb_views() WHERE view_name LIKE 'fct%'"
+    assert warehouse.one(sql) == 0
+
+
+def test_a_wrong_setting_is_found_before_a_request(
+    warehouse: Warehouse, account: Sandbox, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not at the end of an hour's sync."""
+    monkeypatch.setenv("SOURCES__FLOWIQ__MODELS__TIME_ZONE", "Mars/Olympus")
+    with pytest.raises(FlowiqError, match="time_zone is no time zone"):
+        warehouse.sync(account)
+    assert account.requests == []
+
+
+def test_files_have_no_models(
+    tmp_path: Path, account: Sandbox, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A sync says nothing of it; who asks for them is told why."""
+    pipeline = dlt.pipeline(
+        "lake",
+        pipelines_dir=str(tmp_path),
+        destination=dlt.destinations.filesystem((tmp_path / "lake").as_uri()),
+        dataset_name="flowiq",
+    )
+    source = flowiq_source(account.token, account.tenant, account.url, requests_per_minute=1e6)
+    assert sync(pipeline, source).complete
+    assert "models" not in caplog.text
+    with pytest.raises(FlowiqError, match="answers no SQL"):
+        create_models(pipeline, source)
+
+
 def test_every_message_that_is_there_is_in_the_models_once(
     loaded: tuple[dlt.Pipeline, FlowiqSource],
 ) -> None:
@@ -98,7 +233,7 @@ def test_nothing_to_model_is_said(tmp_path: Path) -> None:
         destination=dlt.destinations.duckdb(str(tmp_path / "empty.duckdb")),
         dataset_name="flowiq",
     )
-    with pytest.raises(FlowiqError, match="flowiq sync makes it"):
+    with pytest.raises(FlowiqError, match="flowiq sync loads them"):
         create_models(pipeline, flowiq_source("token"))
 
 

@@ -21,6 +21,8 @@ from tests.support.history import write
 from tests.support.script import Run
 from tests.support.warehouse import Rows, Warehouse
 
+pytestmark = pytest.mark.models
+
 
 class Lively:
     """A business of four months, in a warehouse, and the time of its clock."""
