@@ -24,7 +24,7 @@ from dlt.common.runtime import signals
 import flowiq_source
 from flowiq_source.cli import failures, project
 from flowiq_source.cli.checks import check_all
-from flowiq_source.cli.demo import demonstrate
+from flowiq_source.cli.demo import demonstrate, measured
 from flowiq_source.cli.progress import DISPLAYS, Progress
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.models import create_models
@@ -50,6 +50,7 @@ class Session:
     """What every command is given."""
 
     progress: Progress
+    as_json: bool = False
 
     def pipeline(self) -> dlt.Pipeline:
         """The configured pipeline, which shows its progress."""
@@ -115,7 +116,7 @@ def command(*examples: str) -> Callable[[Callable[..., Result | None]], click.Co
             try:
                 with progress.showing():
                     project.enter(folder)
-                    result = function(Session(progress), **options)
+                    result = function(Session(progress, as_json), **options)
             except (click.ClickException, BrokenPipeError):
                 # Click's own: what is wrong with the line, and that nobody reads on.
                 raise
@@ -141,7 +142,8 @@ def _json(value: dict[str, Any]) -> str:
 def _fail(error: BaseException, progress: Progress, *, as_json: bool, debug: bool) -> None:
     status, text = failures.diagnosis(error)
     if status == failures.INTERRUPTED:
-        text = f"interrupted: {progress.kept}; the same command goes on from there"
+        kept = f": {progress.kept}; the same command goes on from there"
+        text = "interrupted" + kept * progress.loads
     if debug:
         click.echo(failures.trace(error), err=True, nl=False)
     click.echo(f"flowiq: {text}", err=True)
@@ -198,6 +200,7 @@ def backfill(session: Session, **settings: Any) -> Result:
 
 
 def _run(session: Session, settings: dict[str, Any]) -> Result:
+    session.progress.loads = True
     source = session.source(**settings)
     with ExitStack() as stack:
         stack.enter_context(signals.intercepted_signals())
@@ -311,12 +314,18 @@ def _moment(text: str) -> datetime:
         raise click.BadParameter(f"{text!r} is not {_MOMENT}", param_hint="--as-of") from None
 
 
-@command("flowiq demo")
-def demo(session: Session) -> None:  # noqa: ARG001 - every command has one
+@command("flowiq demo", "flowiq demo --json | jq .answers")
+def demo(session: Session) -> Result | None:
     """Load a sandbox twice into .demo, ask it three questions and report; needs no account."""
+    if session.as_json:
+        return measured()
     demonstrate()
+    return None
 
 
+for _option in _COMMON:
+    # It works in no folder and shows no progress; but whoever gives them to all may.
+    _option(sandbox)
 flowiq.add_command(sandbox)
 
 

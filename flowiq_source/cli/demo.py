@@ -1,11 +1,14 @@
 """`flowiq demo`: two syncs of a sandbox with a day between, three questions, and a report."""
 
+import json
 import os
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
+from typing import Any
 
 import click
 import duckdb
@@ -40,6 +43,21 @@ MODELS = {"TIME_ZONE": "Africa/Johannesburg", "BUSINESS_HOURS": '{"mon-fri": "08
 """Where the invented business is, and when somebody is there."""
 
 
+@dataclass
+class Demo:
+    """What the demo came to; a person has read it as it went."""
+
+    syncs: list[dict[str, Any]] = field(default_factory=list)
+    answers: dict[str, list[dict[str, Any]]] = field(default_factory=dict)
+    exit_status: int = 0
+
+    def as_dict(self) -> dict[str, Any]:
+        """The same as JSON has it."""
+        report = str(REPORT.resolve()) if REPORT.exists() else None
+        files = {"warehouse": str(DATABASE.resolve()), "report": report}
+        return files | {"syncs": self.syncs, "answers": self.answers}
+
+
 def demonstrate() -> None:
     """Run the demo in a folder of its own, made anew, and print what happens."""
     shutil.rmtree(HOME, ignore_errors=True)
@@ -54,10 +72,7 @@ def demonstrate() -> None:
         click.echo("\n--- A day later, the second sync")
         _run(sandbox, "sync")
         click.echo("\n--- A report of that")
-        # Without what draws it, it says what to install, and the demo is none the worse.
-        now = sandbox.world.now.isoformat()
-        where = "--output", str(REPORT.resolve())
-        _run(sandbox, "report", "--quiet", "--as-of", now, *where, check=False)
+        _report(sandbox)
     for question, query in QUESTIONS.items():
         _ask(question, query)
     flowiq = _command()
@@ -71,6 +86,33 @@ def demonstrate() -> None:
   {flowiq} check && {flowiq} sync      # into flowiq_pipeline.duckdb""")
 
 
+def measured() -> Demo:
+    """Run the same, and print nothing."""
+    demo = Demo()
+    shutil.rmtree(HOME, ignore_errors=True)
+    HOME.mkdir()
+    with Sandbox(World(planned_for(CONTACTS), lively=True), limited=False) as sandbox:
+        for days in (0, 1):
+            sandbox.world.advance(timedelta(days=days))
+            demo.syncs.append(json.loads(_run(sandbox, "sync", "--quiet", "--json") or ""))
+        _report(sandbox, "--json")
+    with duckdb.connect(str(DATABASE), read_only=True) as connection:
+        for question, query in QUESTIONS.items():
+            cursor = connection.execute(query)
+            names = [column[0] for column in cursor.description or ()]
+            demo.answers[question] = [
+                dict(zip(names, row, strict=True)) for row in cursor.fetchall()
+            ]
+    return demo
+
+
+def _report(sandbox: Sandbox, *words: str) -> None:
+    # Without what draws it, it says what to install, and the demo is none the worse.
+    now = sandbox.world.now.isoformat()
+    where = "--output", str(REPORT.resolve())
+    _run(sandbox, "report", "--quiet", "--as-of", now, *where, *words, check=False)
+
+
 def _command() -> str:
     """How the command is called here: by its name, or as make does from a folder of its own."""
     called = Path(sys.argv[0])
@@ -78,8 +120,8 @@ def _command() -> str:
     return str(called) if is_script else "flowiq"
 
 
-def _run(sandbox: Sandbox, *words: str, check: bool = True) -> None:
-    """Run a command on the sandbox and the demo's own folder."""
+def _run(sandbox: Sandbox, *words: str, check: bool = True) -> str | None:
+    """Run a command on the sandbox and the demo's own folder; with `--json`, what it prints."""
     settings = {
         "SOURCES__FLOWIQ__BASE_URL": sandbox.url,
         "SOURCES__FLOWIQ__BEARER_TOKEN": sandbox.token,
@@ -96,7 +138,14 @@ def _run(sandbox: Sandbox, *words: str, check: bool = True) -> None:
     }
     inherited = {name: v for name, v in os.environ.items() if not name.startswith("SOURCES__")}
     command = [sys.executable, "-m", "flowiq_source.cli", *words, "--project", str(HOME)]
-    subprocess.run(command, env=inherited | settings, check=check)  # noqa: S603
+    printed = subprocess.PIPE if "--json" in words else None
+    done = subprocess.run(  # noqa: S603
+        command, env=inherited | settings, check=False, stdout=printed, text=True
+    )
+    if check and done.returncode:
+        # It has said why, or nobody reads on.
+        sys.exit(done.returncode)
+    return done.stdout
 
 
 def _ask(question: str, query: str) -> None:

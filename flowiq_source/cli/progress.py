@@ -42,6 +42,8 @@ class Progress(Collector):
         self.display = ("live" if live else "lines") if display == "auto" else display
         self.doing = "starting"
         self.packages = 0
+        self.loads = False
+        """Whether the command loads, so that something is kept of it when it is interrupted."""
         self._counts: Counter[str] = Counter()
         self._totals: dict[str, int | None] = {}
         self._messages: dict[str, str] = {}

@@ -1,5 +1,6 @@
 """The command that serves an invented FlowIQ account."""
 
+import json
 import threading
 from collections.abc import Callable
 from typing import Any
@@ -90,11 +91,20 @@ def sandbox(port: int, tenant: tuple[str, ...], **options: Any) -> None:
         ) from None
     server.rate_limit = first.rate_limit
     with server:
-        _say_what_to_set(server, [first, *others], options["contacts"])
+        if options.get("as_json"):
+            click.echo(json.dumps(_served(server, [first, *others])))
+        elif not options.get("quiet"):
+            _say_what_to_set(server, [first, *others], options["contacts"])
         try:
             threading.Event().wait()
         except KeyboardInterrupt:
-            click.echo("stopped")
+            click.echo("stopped", err=True)
+
+
+def _served(sandbox: Sandbox, tenants: list[Tenant]) -> dict[str, Any]:
+    """What a program needs to ask it."""
+    keys = [{"tenant_id": one.slug, "bearer_token": one.token} for one in tenants]
+    return {"base_url": sandbox.url, "tenants": keys}
 
 
 def _say_what_to_set(sandbox: Sandbox, tenants: list[Tenant], contacts: int) -> None:

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import stat
 import subprocess
 import sys
@@ -29,9 +30,8 @@ def test_every_command_has_a_help_with_an_example(name: str, run: Run) -> None:
     done = run(name, "--help")
     assert (done.returncode, done.stderr) == (0, "")
     assert f"flowiq {name}" in done.stdout.partition("Examples:")[2]
-    if name != "sandbox":
-        for option in ("--project", "--json", "--progress", "--quiet", "--debug"):
-            assert option in done.stdout
+    for option in ("--project", "--json", "--progress", "--quiet", "--debug"):
+        assert option in done.stdout
 
 
 def test_the_shell_completes(run: Run) -> None:
@@ -69,6 +69,41 @@ def test_json_is_one_object_on_standard_output(run: Run, sandbox: Sandbox, alice
         done = run(*words, "--json")
         assert (done.returncode, done.stderr) == (0, ""), name
         assert isinstance(json.loads(done.stdout), dict)
+
+
+def test_the_demo_and_the_sandbox_print_one_object_too(
+    run: Run, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """The one what it came to, the other what to ask it by, as soon as it listens."""
+    done = run("demo", "--json")
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert Path(told["warehouse"]).is_file()
+    assert [sync["complete"] for sync in told["syncs"]] == [True, True]
+    assert 0 < told["syncs"][1]["changed"] < told["syncs"][1]["known"]
+    assert all(told["answers"].values())
+    sandbox = [*FLOWIQ, "sandbox", "--json", "--port", "0", "--tenant", "north"]
+    with subprocess.Popen(sandbox, env=environment, cwd=tmp_path, stdout=subprocess.PIPE) as served:
+        assert served.stdout
+        told = json.loads(served.stdout.readline())
+        served.kill()
+    assert told["base_url"].startswith("http://127.0.0.1:")
+    assert told["tenants"] == [{"tenant_id": "north", "bearer_token": "fiq_north"}]
+
+
+def test_a_reader_who_has_enough_is_no_failure(environment: dict[str, str], tmp_path: Path) -> None:
+    """Such as `head`."""
+    command = f"{shlex.join(FLOWIQ)} demo | head -1"
+    done = subprocess.run(
+        ["/bin/bash", "-c", command],
+        env=environment,
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.startswith("A FlowIQ sandbox listens")
+    assert done.stderr == ""
 
 
 def test_an_error_is_json_too(run: Run) -> None:
