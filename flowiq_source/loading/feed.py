@@ -151,6 +151,7 @@ class Feed:
         self.policy = policy_of(settings)
         self.bounds = NO_BOUNDS
         self.run: Run | None = None
+        self.began_s = 0.0
         self.connect: Callable[..., Any] = FlowiqClient
         self._extract: _Extract | None = None
         self._lock = threading.Lock()
@@ -295,7 +296,7 @@ class _Extract:
             self._have_tables()
         self.policy = self._policy()
         if feed.run is None or not feed.run.left or not self._is_loaded:
-            feed.run = self._new_run()
+            feed.run, feed.began_s = self._new_run(), time.monotonic()
         self.run = feed.run
         self._compares = self._is_comparable()
         if self._compares:
@@ -305,7 +306,13 @@ class _Extract:
         self.reads = bool(names & set(OF_CONVERSATIONS))
         self.share = Share(self._events(), names, lambda: self.run.is_listed, self.run.close)
         self._counters = (
-            Counters(feed.run, feed.run.api, feed.settings, dlt.current.pipeline().collector)
+            Counters(
+                feed.run,
+                feed.run.api,
+                feed.settings,
+                dlt.current.pipeline().collector,
+                feed.began_s,
+            )
             if self._is_loaded
             else None
         )
