@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LEAN := MALLOC_ARENA_MAX=2 ARROW_DEFAULT_MEMORY_POOL=system
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run backfill plan verify status models report test check oldest dbt wheel orchestrators dagster airflow prefect beside bench format lock clean
+.PHONY: help setup demo run backfill plan verify status models report test check oldest destinations dbt wheel orchestrators dagster airflow prefect beside bench format lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
@@ -63,6 +63,12 @@ dbt: setup demo ## Build the dbt package on the demo's data, in an environment o
 		--disable-pip-version-check 'dbt-core<1.12' dbt-duckdb dbt-postgres; }
 	cd dbt && DBT_SEND_ANONYMOUS_USAGE_STATS=false ../.venv-dbt/bin/dbt --quiet build --profiles-dir .
 
+destinations: ## Load every destination that there is a server or library for, in .venv-destinations
+	$(PYTHON) -m venv .venv-destinations
+	.venv-destinations/bin/pip install --quiet --disable-pip-version-check --constraint tests/destinations.txt \
+		--editable '.[destinations,test]'
+	.venv-destinations/bin/pytest tests/loading/test_destinations.py
+
 wheel: setup ## Install the wheel into an empty environment, and run its demo from another folder
 	rm -rf build/wheel .venv-wheel
 	$(BIN)/pip wheel --quiet --no-deps --no-build-isolation --wheel-dir build/wheel .
@@ -99,4 +105,4 @@ lock: setup ## Write requirements.lock anew, for every supported Python
 		--output-file requirements.lock pyproject.toml
 
 clean: ## Remove the environment, the caches and the demo's data
-	rm -rf $(VENV) .venv-oldest .venv-wheel .venv-dbt .venv-dagster .venv-airflow .venv-prefect .demo dbt/target dbt/logs .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info
+	rm -rf $(VENV) .venv-oldest .venv-wheel .venv-dbt .venv-destinations .venv-dagster .venv-airflow .venv-prefect .demo dbt/target dbt/logs .mypy_cache .pytest_cache .ruff_cache .hypothesis build *.egg-info

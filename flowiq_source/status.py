@@ -12,6 +12,7 @@ from flowiq_source.loading.destination import Committed, Rows
 from flowiq_source.loading.refusals import without_row_texts
 from flowiq_source.loading.tables import TableNames
 from flowiq_source.source import FlowiqSource
+from flowiq_source.times import as_utc
 
 
 @dataclass(frozen=True)
@@ -102,8 +103,8 @@ def _status(committed: Committed, names: TableNames) -> Status:
     )
     return Status(
         tables,
-        newest,
-        synced,
+        newest and as_utc(newest),
+        synced and as_utc(synced),
         {kind: int(count) for kind, count in sorted(by_status)},
         int(behind[0][0]) if behind else 0,
         tables.get(names.rejected_rows, 0),

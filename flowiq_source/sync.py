@@ -18,6 +18,7 @@ from flowiq_source.loading.destination import mend_tables, try_to_write
 from flowiq_source.loading.feed import Bounds
 from flowiq_source.loading.lease import Check, lease
 from flowiq_source.loading.lock import sole_sync
+from flowiq_source.loading.mysql import widen_text
 from flowiq_source.loading.old_states import delete_old_states
 from flowiq_source.loading.patience import patiently
 from flowiq_source.loading.refusals import without_row_texts
@@ -26,6 +27,7 @@ from flowiq_source.loading.tables import TableNames
 from flowiq_source.loading.undocumented import (
     bring_schema_up_to_date,
     client_of,
+    dialect_of,
     forget_failure,
     forget_working_folder,
 )
@@ -267,6 +269,7 @@ def begin(pipeline: dlt.Pipeline, schema: Schema) -> None:
     So a destination that is away, or refuses, is found before a request is spent.
     """
     forget_working_folder(pipeline)
+    widen_text(pipeline)
     pipeline.sync_destination()
     if schema.name in pipeline.schema_names:
         mend_tables(pipeline, schema.name)
@@ -313,7 +316,9 @@ def _load_package(  # noqa: PLR0913, PLR0917 - what a package needs
     if wanted != tables:
         # Before the load, because dlt itself creates a child table with its first row.
         patiently(lambda: bring_schema_up_to_date(pipeline, schema))
-    patiently(lambda: pipeline.load(raise_on_failed_jobs=True))
+    # SQLite has one writer; others would wait, and be tried again a few times only.
+    workers = 1 if dialect_of(client_of(pipeline, source.schema)) == "sqlite" else 20
+    patiently(lambda: pipeline.load(workers=workers, raise_on_failed_jobs=True))
     if wanted != tables:
         create_views(pipeline, schema, names)
     for table, count in written.items():
@@ -349,5 +354,5 @@ def _delete_gone(
 
 
 def _is_duckdb(pipeline: dlt.Pipeline) -> bool:
-    """Whether a DuckDB file is loaded; dlt's default format there is seven times slower."""
-    return pipeline.destination.destination_type.endswith("duckdb")
+    """Whether DuckDB loads the files; dlt's default format there is seven times slower."""
+    return pipeline.destination.destination_type.endswith(("duckdb", "ducklake"))

@@ -15,6 +15,12 @@ def utc_now() -> datetime:
     return datetime.now(timezone.utc)
 
 
+def as_utc(value: datetime | str) -> datetime:
+    """A time as a destination gives it: aware, or UTC without saying so, perhaps as text."""
+    time = parse_timestamp(value) if isinstance(value, str) else value
+    return time if time.tzinfo else time.replace(tzinfo=timezone.utc)
+
+
 def microseconds(time: datetime) -> int:
     """Epoch microseconds of a UTC time."""
     return (time - _EPOCH) // _MICROSECOND

@@ -17,6 +17,7 @@ from dlt.destinations.job_client_impl import SqlJobClientBase
 from dlt.destinations.sql_client import SqlClientBase
 
 from flowiq_source.loading.undocumented import bring_schema_up_to_date, client_of
+from flowiq_source.times import as_utc
 
 logger = logging.getLogger("flowiq_source")
 
@@ -127,7 +128,7 @@ class Committed:
             f"SELECT {columns}, first_seen_at FROM {self.name(table)} WHERE tenant_id = %s",  # noqa: S608
             self.tenant_id,
         )
-        return {row[:-1]: row[-1] for row in found}
+        return {row[:-1]: row[-1] and as_utc(row[-1]) for row in found}
 
     def has_numbers(self, table: str) -> bool:
         """Whether a table has a number that is not hashed."""

@@ -32,6 +32,7 @@ from flowiq_source.loading.counters import Counters
 from flowiq_source.loading.destination import Committed, mend_tables, sql_of
 from flowiq_source.loading.incremental import backfill_start
 from flowiq_source.loading.known import held_against, known_of
+from flowiq_source.loading.mysql import widen_text
 from flowiq_source.loading.privacy import (
     check_key,
     kept_undocumented,
@@ -489,6 +490,7 @@ class _Extract:
     def _have_tables(self) -> None:
         """Make the tables that are gone; where `sync` is used, it has made them before."""
         pipeline, schema = dlt.current.pipeline(), self._source.schema.name
+        widen_text(pipeline)
         if self._feed.bounds is NO_BOUNDS and schema in pipeline.schema_names:
             mend_tables(pipeline, schema)
 

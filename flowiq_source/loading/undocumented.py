@@ -100,3 +100,16 @@ def loads_parquet(pipeline: dlt.Pipeline) -> bool:
 def keep_schema(pipeline: dlt.Pipeline, schema: Schema) -> None:
     """Keep a schema in the pipeline's working folder, beside those that it loads."""
     pipeline._schema_storage.save_schema(schema)  # noqa: SLF001 - `pipeline.schemas` is read-only
+
+
+def dialect_of(client: Any) -> str:
+    """The name of the SQL that a destination's client speaks, as sqlglot has it.
+
+    Of the client, because the destination by itself has not read its credentials.
+    """
+    return str(client.capabilities.sqlglot_dialect or "")
+
+
+def column_names(cursor: Any) -> list[str]:
+    """The columns of a result; that of sqlalchemy has no `description`."""
+    return list(cursor._get_columns())  # noqa: SLF001

@@ -11,6 +11,7 @@ from dlt.destinations.exceptions import DatabaseException, DatabaseUndefinedRela
 
 from flowiq_source.loading.destination import Client, sql_of
 from flowiq_source.loading.tables import TableNames
+from flowiq_source.loading.undocumented import column_names, dialect_of
 
 logger = logging.getLogger("flowiq_source")
 
@@ -39,26 +40,22 @@ def create_views(pipeline: dlt.Pipeline, schema_name: str, names: TableNames) ->
             for table in (names.messages, names.conversations, names.contacts, names.syncs)
             if (columns := _columns(client, table)) is not None
         }
-        is_postgres = pipeline.destination.destination_type.endswith("postgres")
         if {names.messages, names.conversations} <= there.keys():
             select = _current_messages(client, names)
-            _create(client, CURRENT, there[names.messages], select, is_postgres=is_postgres)
+            _create(client, CURRENT, there[names.messages], select)
         if {names.conversations, names.contacts, names.syncs} <= there.keys():
             select = _sync_status(client, names)
-            _create(client, STATUS, STATUS_COLUMNS, select, is_postgres=is_postgres)
+            _create(client, STATUS, STATUS_COLUMNS, select)
 
 
-def _create(
-    client: Client, name: str, wanted: list[str], select: str, *, is_postgres: bool
-) -> None:
+def _create(client: Client, name: str, wanted: list[str], select: str) -> None:
     if _columns(client, name) == wanted:
         return
     view = client.make_qualified_table_name(name)
     try:
         with client.begin_transaction():
-            if is_postgres:
-                client.execute_sql(f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'")
-            client.execute_sql(f"CREATE OR REPLACE VIEW {view} AS {select}")
+            for statement in view_statements(view, select, dialect_of(client)):
+                client.execute_sql(statement)
         logger.debug("the view %s is made", name)
     except DatabaseException as error:
         logger.warning(
@@ -67,6 +64,20 @@ def _create(
             name,
             type(error).__name__,
         )
+
+
+def view_statements(view: str, select: str, dialect: str) -> list[str]:
+    """What makes a view, or puts another in its place, in the SQL of a dialect."""
+    if dialect == "postgres":
+        # Who reads the view is not kept waiting for long.
+        return [
+            f"SET LOCAL lock_timeout = '{LOCK_TIMEOUT_S}s'",
+            f"CREATE OR REPLACE VIEW {view} AS {select}",
+        ]
+    if dialect == "sqlite":
+        # It replaces none; but views that depend on this one look for it by name.
+        return [f"DROP VIEW IF EXISTS {view}", f"CREATE VIEW {view} AS {select}"]
+    return [f"CREATE OR REPLACE VIEW {view} AS {select}"]
 
 
 def _current_messages(client: Client, names: TableNames) -> str:
@@ -108,7 +119,7 @@ def _columns(client: Client, relation: str) -> list[str] | None:
     name = client.make_qualified_table_name(relation)
     try:
         with client.execute_query(f"SELECT * FROM {name} WHERE 1 = 0") as cursor:  # noqa: S608
-            return [column[0] for column in cursor.description or ()]
+            return column_names(cursor)
     except (DatabaseUndefinedRelation, DatabaseException):
         return None
 
@@ -126,7 +137,11 @@ def delete_gone_messages(pipeline: dlt.Pipeline, schema_name: str, names: TableN
         messages = client.make_qualified_table_name(names.messages)
         key = client.escape_column_name("_dlt_id")
         root = client.escape_column_name("_dlt_root_id")
-        which = f"SELECT m.{key} FROM {messages} m WHERE {gone(client, names)}"  # noqa: S608
+        # MySQL deletes from no table that it selects from, unless that is a table of its own.
+        which = (
+            f"SELECT k.{key} FROM (SELECT m.{key} FROM {messages} m "  # noqa: S608
+            f"WHERE {gone(client, names)}) k"
+        )
         children = [name for name in tables if name.startswith(f"{names.messages}__")]
         with client.begin_transaction():
             for table in children:
