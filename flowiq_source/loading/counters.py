@@ -7,7 +7,7 @@ from typing import Any
 from flowiq_source.reading.run import Run
 from flowiq_source.settings import Settings
 
-TELLING_S = 60.0
+TELLING_S = 20.0
 """After how long the pace of a run says more than what the settings allow."""
 
 
