@@ -43,6 +43,9 @@ status: setup ## Say what the warehouse holds, without a request
 report: setup ## Write flowiq_report.html: make report ARGS="--days 30 --with-contacts"
 	$(BIN)/flowiq report $(ARGS)
 
+snapshot: setup ## Copy the DuckDB file, for readers who may keep it open while syncs run
+	$(BIN)/flowiq snapshot $(ARGS)
+
 test: setup ## Run the tests
 	$(BIN)/pytest
 

@@ -17,6 +17,7 @@ from flowiq_source.errors import DestinationError, FlowiqError
 from flowiq_source.forget import Forgotten, forget
 from flowiq_source.models import Models, ModelSettings, create_models
 from flowiq_source.plan import Plan, plan
+from flowiq_source.snapshot import Snapshot, snapshot
 from flowiq_source.source import FlowiqSource, flowiq_source
 from flowiq_source.status import Status, status
 from flowiq_source.sync import Summary, sync
@@ -30,6 +31,7 @@ __all__ = [
     "ModelSettings",
     "Models",
     "Plan",
+    "Snapshot",
     "Status",
     "Summary",
     "Verification",
@@ -37,6 +39,7 @@ __all__ = [
     "flowiq_source",
     "forget",
     "plan",
+    "snapshot",
     "status",
     "sync",
     "verify",

@@ -240,6 +240,19 @@ def status(session: Session) -> Result:
     return flowiq_source.status(session.pipeline(), session.source(bearer_token=_any_token()))
 
 
+@command("flowiq snapshot", "flowiq snapshot --to /srv/reports/flowiq.duckdb")
+@click.option(
+    "--to",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="The copy. [default: NAME.snapshot.duckdb beside the file]",
+)
+def snapshot(session: Session, *, to: Path | None) -> Result:
+    """Copy the DuckDB file, for readers who may keep it open while syncs run."""
+    source = session.source(bearer_token=_any_token())
+    return flowiq_source.snapshot(session.pipeline(), source, to)
+
+
 def _any_token() -> str:
     """No request is sent, so a machine that has no token can do it."""
     return dlt.secrets.get("sources.flowiq.bearer_token", str) or "none"

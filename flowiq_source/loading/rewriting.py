@@ -6,8 +6,8 @@ rows, and samples of columns among its statistics.
 
 import os
 import shutil
-from collections.abc import Collection
-from contextlib import closing
+from collections.abc import Collection, Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -62,11 +62,19 @@ class CopyDiffers(Exception):
 
 
 def _rewrite_duckdb(pipeline: dlt.Pipeline, schema: Schema) -> str:
+    file = duckdb_file(pipeline, schema)
+    if file is None:
+        return "the destination is an open connection: close it and copy its file yourself"
+    rewrite_duckdb(file)
+    return ""
+
+
+def duckdb_file(pipeline: dlt.Pipeline, schema: Schema) -> Path | None:
+    """The file that the pipeline loads; None if that is an open connection."""
     credentials = client_of(pipeline, schema).config.credentials
     if credentials.external_conn() is not None or credentials.database == ":memory:":
-        return "the destination is an open connection: close it and copy its file yourself"
-    rewrite_duckdb(Path(credentials.database))
-    return ""
+        return None
+    return Path(credentials.database)
 
 
 def rewrite_duckdb(file: Path) -> None:
@@ -81,10 +89,29 @@ def rewrite_duckdb(file: Path) -> None:
     """
     file = file.resolve()
     copy = file.with_name(f"{file.name}.rewritten")
-    for left in (copy, _log_of(copy)):
-        left.unlink(missing_ok=True)
     with closing(duckdb.connect(str(file))) as connection:
         connection.execute("CHECKPOINT")
+    with copied_duckdb(file, copy):
+        if _log_of(file).exists():
+            # Somebody has written in between, and was killed: the log would be the copy's.
+            raise CopyDiffers
+        copy.replace(file)
+    # What did not fit into memory, if a process that was killed has left it.
+    shutil.rmtree(file.with_name(f"{file.name}.tmp"), ignore_errors=True)
+
+
+@contextmanager
+def copied_duckdb(file: Path, copy: Path) -> Iterator[None]:
+    """A copy of the rows that there are, which is whole, and gone if it was not given a name.
+
+    Meanwhile the file stays open to be read, so that nobody else writes.
+
+    Raises:
+        CopyDiffers: the copy is not the same.
+        duckdb.Error: somebody else writes to the file, or it cannot be copied.
+    """
+    for left in (copy, _log_of(copy)):
+        left.unlink(missing_ok=True)
     try:
         with closing(duckdb.connect()) as connection:
             connection.execute(f"ATTACH '{_quoted(file)}' AS old (READ_ONLY)")
@@ -94,14 +121,9 @@ def rewrite_duckdb(file: Path) -> None:
             _compare(connection)
             connection.execute("DETACH new")
             shutil.copymode(file, copy)
-            if _log_of(file).exists():
-                # Somebody has written in between, and was killed: the log would be the copy's.
-                raise CopyDiffers
-            copy.replace(file)
+            yield
     finally:
         copy.unlink(missing_ok=True)
-    # What did not fit into memory, if a process that was killed has left it.
-    shutil.rmtree(file.with_name(f"{file.name}.tmp"), ignore_errors=True)
 
 
 def _quoted(file: Path) -> str:

@@ -11,8 +11,12 @@ from typing import Any
 import dlt
 from dlt.common.schema import Schema
 from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
+from dlt.destinations.job_client_impl import SqlJobClientBase
 from dlt.extract import DltResource
 from dlt.extract.items_transform import FilterItem, MapItem, YieldMapItem
+
+LOCK_TIMEOUT_S = 1
+"""How long, in PostgreSQL, a change of a table or view waits for those who read it."""
 
 
 def load_id_of_extract() -> str | None:
@@ -80,6 +84,9 @@ def bring_schema_up_to_date(pipeline: dlt.Pipeline, schema_name: str) -> list[st
     """
     with pipeline.destination_client(schema_name) as client:
         client.initialize_storage()
+        if dialect_of(client) == "postgres" and isinstance(client, SqlJobClientBase):
+            # A new column waits for everyone who reads the table, and everyone else for that.
+            client.sql_client.execute_sql(f"SET lock_timeout = '{LOCK_TIMEOUT_S}s'")
         return sorted(client.update_stored_schema(force=True) or ())
 
 

@@ -11,13 +11,12 @@ from dlt.destinations.exceptions import DatabaseException, DatabaseUndefinedRela
 
 from flowiq_source.loading.destination import Client, sql_of
 from flowiq_source.loading.tables import TableNames
-from flowiq_source.loading.undocumented import column_names, dialect_of
+from flowiq_source.loading.undocumented import LOCK_TIMEOUT_S, column_names, dialect_of
 
 logger = logging.getLogger("flowiq_source")
 
 CURRENT = "current_messages"
 STATUS = "sync_status"
-LOCK_TIMEOUT_S = 2
 
 STATUS_COLUMNS = [
     *("tenant_id", "last_sync_at", "last_complete_sync_at", "requests", "conversations"),

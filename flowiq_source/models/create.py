@@ -16,7 +16,8 @@ from flowiq_source.errors import ConfigurationError
 from flowiq_source.loading.destination import Client, Rows, sql_of
 from flowiq_source.loading.patience import patiently
 from flowiq_source.loading.tables import TableNames
-from flowiq_source.loading.views import CURRENT, LOCK_TIMEOUT_S, create_views
+from flowiq_source.loading.undocumented import LOCK_TIMEOUT_S
+from flowiq_source.loading.views import CURRENT, create_views
 from flowiq_source.models.calendar import Piece, calendar
 from flowiq_source.models.definitions import CALENDAR, NAMES, NOTHING, rendered
 from flowiq_source.models.settings import ModelSettings, model_settings

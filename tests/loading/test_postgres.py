@@ -2,9 +2,11 @@
 
 import os
 import subprocess
+import threading
 import uuid
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,7 +14,7 @@ from typing import Any
 import dlt
 import pytest
 
-from flowiq_source import Summary, flowiq_source, sync, verify
+from flowiq_source import DestinationError, Summary, flowiq_source, sync, verify
 from flowiq_source.sandbox import Sandbox, World
 from tests.support.destinations import NEEDS_POSTGRES, SERVER
 from tests.support.script import FLOWIQ
@@ -33,12 +35,12 @@ def dataset(tmp_path: Path) -> Iterator[str]:
             client.execute_sql(f'DROP SCHEMA IF EXISTS "{name}{suffix}" CASCADE')
 
 
-def warehouse(folder: Path, dataset: str) -> dlt.Pipeline:
+def warehouse(folder: Path, dataset: str, server: str = SERVER or "") -> dlt.Pipeline:
     """A pipeline into the dataset."""
     return dlt.pipeline(
         "postgres",
         pipelines_dir=str(folder),
-        destination=dlt.destinations.postgres(SERVER or ""),
+        destination=dlt.destinations.postgres(server),
         dataset_name=dataset,
     )
 
@@ -132,6 +134,60 @@ def test_who_reads_the_view_keeps_no_sync_waiting(
     assert shown == [(total,)]
 
 
+IMPATIENT = (SERVER or "") + "?options=-c%20lock_timeout%3D1s"
+"""With it, whoever waits for a lock for more than a second fails."""
+
+
+def test_no_sync_waits_for_a_reader_and_no_reader_for_a_sync(
+    tmp_path: Path, dataset: str, synced: Sandbox
+) -> None:
+    """Beyond a second: transactions stay open, others read on and on, and each sync deletes."""
+    read, ends = [], threading.Event()
+
+    def read_on() -> None:
+        with closing(psycopg2.connect(IMPATIENT)) as connection, connection.cursor() as cursor:
+            while not ends.is_set():
+                for name in ("current_messages", "sync_status", "messages__reactions"):
+                    cursor.execute(f'SELECT count(*) FROM "{dataset}".{name}')
+                    read.append(cursor.fetchone())
+                connection.commit()
+
+    pipeline = warehouse(tmp_path, dataset, IMPATIENT)
+    with connected(dataset) as reader, ThreadPoolExecutor(1) as pool:
+        reading = pool.submit(read_on)
+        try:
+            for _ in range(3):
+                reader.execute(COUNT)
+                contact = synced.world.contacts[0]
+                synced.world.delete_message(contact, contact.messages[0])
+                synced.world.advance(timedelta(days=1))
+                synced.world.add_message(contact)
+                settings: dict[str, Any] = {"tenant_id": synced.tenant, "base_url": synced.url}
+                source = flowiq_source(bearer_token=synced.token, **settings)
+                assert sync(pipeline, source, delete_gone=True).newer
+        finally:
+            ends.set()
+        reading.result()
+    assert read
+
+
+def test_a_new_column_waits_for_a_reader_for_a_second_at_a_time(
+    tmp_path: Path, dataset: str, synced: Sandbox
+) -> None:
+    """Then the sync says that somebody is in the way, others go on reading, and the next has it."""
+    synced.world.add_message(synced.world.contacts[0], extra={"novel": "x"})
+    with connected(dataset) as reader:
+        reader.execute("SELECT count(*) FROM messages")
+        with pytest.raises(DestinationError, match="another program was at it"):
+            again(synced, tmp_path, dataset)
+        with connected(dataset) as other:
+            other.execute(COUNT)
+    again(synced, tmp_path, dataset)
+    with connected(dataset) as reader:
+        reader.execute("SELECT count(novel) FROM current_messages")
+        assert reader.fetchall() == [(1,)]
+
+
 def test_a_view_that_depends_on_ours_survives_new_columns(
     tmp_path: Path, dataset: str, synced: Sandbox
 ) -> None:
@@ -151,7 +207,7 @@ def test_a_view_that_depends_on_ours_survives_new_columns(
 def test_a_view_that_cannot_be_replaced_now_is_replaced_by_a_later_sync(
     tmp_path: Path, dataset: str, synced: Sandbox, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A lock on it is waited for two seconds, not for ever; the rows are loaded all the same."""
+    """A lock on it is waited for a second, not for ever; the rows are loaded all the same."""
     with connected(dataset) as user:
         user.execute("ALTER TABLE messages ADD COLUMN novel text")
         user.connection.commit()
