@@ -14,7 +14,7 @@ import pytest
 from flowiq_source import FlowiqError, snapshot
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.sandbox import Contact, Sandbox
-from tests.support.history import write
+from tests.support.history import DAY, write
 from tests.support.script import Run
 from tests.support.warehouse import Warehouse
 
@@ -59,6 +59,7 @@ def test_a_reader_keeps_a_snapshot_open_while_syncs_and_snapshots_go_on(
     assert made.bytes == Path(made.file).stat().st_size
     with reader(Path(made.file)) as before:
         assert before() == 3
+        sandbox.world.advance(DAY)
         sandbox.world.add_message(alice, content="later")
         assert warehouse.sync(sandbox).newer == 1
         assert snapshot(warehouse.pipeline, source).file == made.file
