@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 LEAN := MALLOC_ARENA_MAX=2 ARROW_DEFAULT_MEMORY_POOL=system
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run backfill plan verify status models report test check oldest destinations dbt wheel orchestrators dagster airflow prefect beside bench format lock clean
+.PHONY: help setup demo run backfill plan verify status snapshot models report test check oldest destinations dbt wheel orchestrators dagster airflow prefect beside bench format lock clean
 
 help: ## Say what there is
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "make %-13s %s\n", $$1, $$2}'
