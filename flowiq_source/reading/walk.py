@@ -162,9 +162,12 @@ class _Reading:
             if end := why_stop():
                 return end
             ask = ask._replace(number=ask.number + 1)
+            is_promised = page.more and page.total is not None
             try:
                 page = yield ask
             except (NotFound, BadRequest):
+                if is_promised:
+                    raise
                 # There are rows, so there is such a conversation; the count tells if it was all.
                 return "the end"
 
