@@ -6,10 +6,17 @@ from sqlglot import exp
 from sqlglot.optimizer.scope import traverse_scope
 
 from flowiq_source.errors import ConfigurationError
-from flowiq_source.models.definitions import DIALECTS, NAMES, Model, models, rendered
+from flowiq_source.models.definitions import DIALECTS, NAMES, NOTHING, Model, models, rendered
 
 TABLES = {*NAMES, "current_messages", "contacts", "business_calendar"}
 REAL = tuple((name, f"there.{name}") for name in sorted(TABLES))
+
+
+def read_by(sql: str, dialect: str) -> list[exp.Table]:
+    """The tables of a SELECT that it has not made itself."""
+    parsed = sqlglot.parse_one(sql, dialect=dialect)
+    own = {cte.alias_or_name for cte in parsed.find_all(exp.CTE)}
+    return [table for table in parsed.find_all(exp.Table) if table.name not in own]
 
 
 def test_there_are_the_promised_dialects() -> None:
@@ -72,3 +79,30 @@ def test_an_unknown_dialect_is_refused_by_name() -> None:
     """Rather than sent SQL that nobody has looked at."""
     with pytest.raises(ConfigurationError, match="speaks tsql"):
         rendered("fct_messages", "tsql")
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_tables_are_read_where_they_are(dialect: str) -> None:
+    """In every dialect, also where there are no contacts."""
+    for name in NAMES:
+        for tables in (REAL, tuple((n, NOTHING if n == "contacts" else t) for n, t in REAL)):
+            read = read_by(rendered(name, dialect, tables), dialect)
+            assert read
+            assert {table.db for table in read} == {"there"}
+
+
+@pytest.mark.parametrize("dialect", DIALECTS)
+def test_beyond_a_last_row_is_null(dialect: str) -> None:
+    """ClickHouse has an empty text or 0 there, unless the type has nulls."""
+    for name in NAMES:
+        sql = rendered(name, dialect)
+        shifted = sqlglot.parse_one(sql, dialect=dialect).find_all(exp.Lag, exp.Lead)
+        assert all(dialect != "clickhouse" or "toNullable" in one.sql(dialect) for one in shifted)
+
+
+def test_the_time_that_is_now_can_be_given() -> None:
+    """So that a report is of one moment."""
+    for name in ("fct_waits", "fct_windows", "fct_delivery_daily", "fct_backlog"):
+        sql = rendered(name, "postgres", now="TIMESTAMPTZ '2026-01-01'")
+        assert "CURRENT_TIMESTAMP" not in sql
+        assert "2026-01-01" in sql

@@ -4,6 +4,7 @@ from collections import Counter
 from datetime import date, datetime, timedelta, timezone
 from zoneinfo import ZoneInfo
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -11,7 +12,10 @@ from tests.support.modelled import (
     Business,
     Said,
     agent_waits_of,
+    backlog_of,
     in_memory,
+    team_of,
+    turns_of,
     waits_of,
     windows_of,
 )
@@ -82,6 +86,37 @@ def test_waits_and_windows_are_what_their_definitions_say(
         "fct_windows",
     )
     assert sorted(windows) == windows_of(messages, now)
+
+
+@settings(max_examples=40)
+@given(conversations, businesses)
+def test_turns_backlog_and_team_are_what_their_definitions_say(
+    lines: Lines, business: Business
+) -> None:
+    """All their columns; percentiles to the microsecond."""
+    messages = said(lines)
+    now = max([START, *(one.at for one in messages if one.at)]) + 90 * MINUTE
+    model.say(messages, now, business)
+    turns = model.rows(
+        "contact_id, turn_number, party, began_at, ended_at, messages, assignee, next_party, "
+        "next_began_at",
+        "fct_turns",
+    )
+    assert turns == turns_of(messages)
+    backlog = model.rows(
+        "contact_id, waiting_since, last_message_at, messages, age_seconds, closes_at, "
+        "window_seconds_left",
+        "fct_backlog",
+    )
+    assert backlog == backlog_of(messages, now)
+    parts = ("median", "p90", "p95")
+    percentiles = [f"{part}_{kind}wait_seconds" for kind in ("", "business_") for part in parts]
+    columns = ["local_date", "assignee", "messages", "conversations", "answers", *percentiles]
+    team = model.rows(", ".join(columns), "fct_agent_daily")
+    expected = team_of(messages, now, business)
+    assert [row[:5] for row in team] == [row[:5] for row in expected]
+    for ours, theirs in zip(team, expected, strict=True):
+        assert ours[5:] == pytest.approx(theirs[5:], abs=1e-6)
 
 
 @settings(max_examples=40)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import date, datetime, timedelta, timezone
+from itertools import groupby, takewhile
 from typing import Any, NamedTuple
 from zoneinfo import ZoneInfo
 
@@ -230,6 +231,77 @@ def agent_waits_of(
             age = (now - begin).total_seconds()
             found[contact, begin] = None, _has_bot(since), None, None, age
     return sorted((*key, *row) for key, row in found.items())
+
+
+def turns_of(messages: Sequence[Said]) -> list[Any]:
+    """The rows of `fct_turns`: message after message of one party on end."""
+    found = []
+    for contact, mine in _ordered(messages):
+        turns = [list(turn) for _, turn in groupby(mine, key=lambda one: one.party)]
+        for n, turn in enumerate(turns):
+            following = turns[n + 1][0] if n + 1 < len(turns) else None
+            who_next = (following.party, following.at) if following else (None, None)
+            who = turn[0].party, turn[0].at, turn[-1].at, len(turn), turn[0].assignee
+            found.append((contact, n + 1, *who, *who_next))
+    return found
+
+
+def backlog_of(messages: Sequence[Said], now: datetime) -> list[Any]:
+    """The rows of `fct_backlog`: what the customer has said since anybody answered."""
+    found = []
+    for contact, mine in _ordered(messages):
+        last = list(takewhile(lambda one: one.party == "customer", reversed(mine)))
+        if last and last[0].at and last[-1].at:
+            closes = last[0].at + timedelta(days=1)
+            left = max(0, (closes - now).total_seconds())
+            age = (now - last[-1].at).total_seconds()
+            found.append((contact, last[-1].at, last[0].at, len(last), age, closes, left))
+    return found
+
+
+def team_of(messages: Sequence[Said], now: datetime, business: Business) -> list[Any]:
+    """The rows of `fct_agent_daily`, from every message of an agent and every wait they ended."""
+    written = [
+        (one.at.astimezone(business.zone).date(), one.assignee or "unassigned", contact)
+        for contact, mine in _ordered(messages)
+        for one in mine
+        if one.at and one.party == "agent"
+    ]
+    waits: dict[tuple[date, str], list[tuple[float, int]]] = {}
+    for contact, _, answered_at, _, *spans, _ in agent_waits_of(messages, now, business, []):
+        if answered_at:
+            answer = next(
+                one
+                for one in dict(_ordered(messages))[contact]
+                if one.party == "agent" and one.at == answered_at
+            )
+            day = answered_at.astimezone(business.zone).date()
+            waits.setdefault((day, answer.assignee or "unassigned"), []).append((*spans,))
+    return [
+        (
+            *key,
+            sum(one[:2] == key for one in written),
+            len({contact for *whose, contact in written if tuple(whose) == key}),
+            len(waits.get(key, ())),
+            *(
+                _percentile([span[which] for span in waits.get(key, ())], share)
+                for which in (0, 1)
+                for share in (0.5, 0.9, 0.95)
+            ),
+        )
+        for key in sorted({one[:2] for one in written})
+    ]
+
+
+def _percentile(values: Sequence[float], share: float) -> float | None:
+    """Between the two values whose places are nearest, as far as the place that is asked for."""
+    if not values:
+        return None
+    place = share * (len(values) - 1)
+    low = int(place)
+    high = min(low + 1, len(values) - 1)
+    ranked = sorted(values)
+    return ranked[low] + (place - low) * (ranked[high] - ranked[low])
 
 
 def _has_bot(since: Sequence[Said]) -> bool:
