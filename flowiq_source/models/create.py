@@ -88,7 +88,7 @@ def create_models(
     """Make the models as views in the pipeline's dataset, and the tenant's business calendar.
 
     Only what is missing or was made by another definition; with `anew`, everything. On PostgreSQL
-    a view that is replaced waits for everyone who reads it, two seconds at most: then it stays.
+    a view that is replaced waits for everyone who reads it, a second at most: then it stays.
 
     Raises:
         ConfigurationError: nothing was synced yet, the destination answers no SQL, or none that
