@@ -135,7 +135,9 @@ def keep_models(pipeline: dlt.Pipeline, source: FlowiqSource, settings: ModelSet
     try:
         patiently(keep)
     except ConfigurationError as error:
-        logger.warning("models: not made: %s", error)
+        logger.warning(
+            "models: not made: %s (sources.flowiq.models.create = false has syncs not try)", error
+        )
     except Exception as error:  # noqa: BLE001 - whatever the destination has against them
         # Its text may quote a row.
         logger.warning("models: not made, the next sync tries again: %s", type(error).__name__)
