@@ -2,11 +2,13 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import Any
 
 import dlt
 from dlt.common.destination.client import JobClientBase, WithStateSync
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
+from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from dlt.destinations.job_client_impl import SqlJobClientBase
 from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
@@ -22,18 +24,26 @@ from flowiq_source.source import FlowiqSource
 
 @contextmanager
 def reading(pipeline: dlt.Pipeline, source: FlowiqSource) -> Iterator[JobClientBase]:
-    """The destination's client; a DuckDB file is opened beside others who read it."""
+    """The destination's client; a DuckDB file is opened beside others who read it, and not made."""
     with ExitStack() as stack:
         client = client_of(pipeline, source.schema)
         if pipeline.destination.destination_type.endswith(".duckdb"):
-            client.config.credentials.read_only = True
+            _as_it_is(client.config.credentials)
             try:
                 stack.enter_context(client)
-            except Exception:  # noqa: BLE001 - there is no file, or this process has it open to write
+            except Exception:  # noqa: BLE001 - this process may have it open to write
                 client = stack.enter_context(client_of(pipeline, source.schema))
         else:
             stack.enter_context(client)
         yield client
+
+
+def _as_it_is(credentials: DuckDbCredentials) -> None:
+    """Have the file read only, and nothing where there is none: DuckDB would make it."""
+    if credentials.external_conn() is None and not Path(credentials.database).exists():
+        credentials.database = ":memory:"
+    else:
+        credentials.read_only = True
 
 
 def committed_state(pipeline: dlt.Pipeline, source: FlowiqSource) -> TenantState:

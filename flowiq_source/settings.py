@@ -219,7 +219,7 @@ def _place(provider: Any, key: str) -> str:
     if provider.name.startswith("Env"):
         return key
     # The project's file goes before that of dlt's own folder.
-    files = [Path(file) for file in provider.present_locations]
+    files = [Path(file) for file in provider.present_locations or ()]
     holds = (file for file in files if _has(file, key.split(".")))
     return str(next(map(shortened, holds), provider.name))
 

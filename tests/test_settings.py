@@ -4,9 +4,12 @@ from datetime import date, datetime, time
 from pathlib import Path
 from typing import Any
 
+import dlt
 import pytest
 from dlt.common.configuration.container import Container
 from dlt.common.configuration.exceptions import ConfigValueCannotBeCoercedException
+from dlt.common.configuration.providers import CustomLoaderDocProvider
+from dlt.common.configuration.providers.vault import VaultDocProvider
 from dlt.common.configuration.specs import PluggableRunContext
 
 from flowiq_source import FlowiqError, flowiq_source, plan, sync, verify
@@ -278,3 +281,45 @@ def test_one_object_of_settings_is_for_everything(warehouse: Warehouse, sandbox:
     assert (planned.new, planned.requests, planned.max_requests) == (1, 2, 7)
     assert sync(warehouse.pipeline, source).requests == 2
     assert verify(warehouse.pipeline, source).conversations == 1
+
+
+class Vault(VaultDocProvider):
+    """A vault that is asked for one secret after the other, as dlt's own are."""
+
+    name = "Our vault"
+    supports_sections = True
+
+    def __init__(self) -> None:
+        super().__init__(only_secrets=True, only_toml_fragments=False)
+
+    def _look_vault(self, full_key: str, hint: type) -> str:  # noqa: ARG002 - dlt's interface
+        found: Any = {"sources.flowiq.bearer_token": "fiq_vault"}.get(full_key)
+        return found  # type: ignore[no-any-return] # dlt's own give None too
+
+    def _list_vault(self) -> set[str]:
+        return set()
+
+
+def _loaded(more: dict[str, Any]) -> CustomLoaderDocProvider:
+    section = {"bearer_token": "fiq_vault", **more}
+    return CustomLoaderDocProvider(
+        "Our vault", lambda: {"sources": {"flowiq": section}}, supports_secrets=True
+    )
+
+
+@pytest.mark.parametrize("provider", [Vault(), _loaded({})], ids=["one by one", "at once"])
+def test_a_vault_has_the_token(folder: Path, provider: Any) -> None:
+    """Registered with dlt, beside the files."""
+    (folder / "secrets.toml").unlink()
+    write(folder / "config.toml", "lookback_days = 3")
+    dlt.config.register_provider(provider)
+    settings = flowiq_source().feed.settings
+    assert (settings.bearer_token, settings.lookback_days) == ("fiq_vault", 3)
+
+
+def test_what_is_wrong_in_a_vault_is_said_to_stand_there(folder: Path) -> None:
+    """It has no file."""
+    write(folder / "config.toml", "")
+    dlt.config.register_provider(_loaded({"lookback_dayz": 3}))
+    with pytest.raises(FlowiqError, match=r"did you mean lookback_days\? \(it stands in Our vault"):
+        flowiq_source()

@@ -8,6 +8,7 @@ was interrupted.
 import functools
 import gc
 import json
+import logging
 import os
 import sys
 from collections.abc import Callable
@@ -32,6 +33,8 @@ from flowiq_source.sandbox.command import sandbox
 from flowiq_source.source import FlowiqSource
 from flowiq_source.source import flowiq_source as make_source
 from flowiq_source.times import parse_timestamp
+
+logger = logging.getLogger("flowiq_source")
 
 
 class Result(Protocol):
@@ -201,6 +204,8 @@ def backfill(session: Session, **settings: Any) -> Result:
 
 def _run(session: Session, settings: dict[str, Any]) -> Result:
     session.progress.loads = True
+    if warning := project.open_secrets():
+        logger.warning(warning)
     source = session.source(**settings)
     with ExitStack() as stack:
         stack.enter_context(signals.intercepted_signals())

@@ -63,6 +63,9 @@ _T = TypeVar("_T")
 BATCH_ROWS = 5_000
 """How many messages travel through dlt together: each step costs the same for one and for many."""
 
+BATCH_S = 2.0
+"""How long they wait for each other: whoever looks on sees their number grow."""
+
 Results = list[ConversationResult]
 Event = Listed | Results
 
@@ -519,15 +522,16 @@ class _Extract:
         """The conversations read, in batches of about `BATCH_ROWS` messages."""
         package = _Package(self._feed.bounds, self.run)
         batch: Results = []
-        rows = 0
+        rows, began_s = 0, time.monotonic()
         for one in self.run.conversations(package.is_full):
             package.add(one)
             batch.append(one)
             rows += one.rows
+            is_due = rows >= BATCH_ROWS or time.monotonic() - began_s >= BATCH_S
             # Who limits the items wants few of them, and a conversation is one.
-            if rows >= BATCH_ROWS or any(self._limits):
+            if is_due or any(self._limits):
                 yield batch
-                batch, rows = [], 0
+                batch, rows, began_s = [], 0, time.monotonic()
         if batch:
             yield batch
 
