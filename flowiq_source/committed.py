@@ -12,7 +12,8 @@ from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 from dlt.destinations.job_client_impl import SqlJobClientBase
 from dlt.pipeline.state_sync import load_pipeline_state_from_destination
 
-from flowiq_source.loading.destination import Committed
+from flowiq_source.loading.destination import Client, Committed
+from flowiq_source.loading.files import answers_of, are_files
 from flowiq_source.loading.privacy import check_key, with_the_forgotten
 from flowiq_source.loading.refusals import without_row_texts
 from flowiq_source.loading.state import TenantState
@@ -44,6 +45,17 @@ def _as_it_is(credentials: DuckDbCredentials) -> None:
         credentials.database = ":memory:"
     else:
         credentials.read_only = True
+
+
+@contextmanager
+def answering(pipeline: dlt.Pipeline, source: FlowiqSource) -> Iterator[Client | None]:
+    """SQL on what is committed, files among it; None where there is none."""
+    if are_files(pipeline):
+        with answers_of(pipeline, source) as answers:
+            yield answers
+        return
+    with reading(pipeline, source) as client:
+        yield client.sql_client if isinstance(client, SqlJobClientBase) else None
 
 
 def committed_state(pipeline: dlt.Pipeline, source: FlowiqSource) -> TenantState:

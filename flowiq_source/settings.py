@@ -87,6 +87,7 @@ class Settings(BaseConfiguration):
     keep_undocumented: Optional[Any] = None  # noqa: UP045
     hash_key: Optional[TSecretStrValue] = None  # noqa: UP045
     duckdb_storage_version: str = "v1.2.0"
+    table_format: Optional[str] = None  # noqa: UP045
 
     def on_resolved(self) -> None:
         """Check everything that can be checked without a request."""
@@ -110,6 +111,8 @@ class Settings(BaseConfiguration):
         self._check_numbers()
         if self.backend not in ("rows", "pyarrow"):
             raise _refused("backend", 'is "rows" or "pyarrow"')
+        if self.table_format not in (None, "delta", "iceberg"):
+            raise _refused("table_format", 'is "delta" or "iceberg", or is left out')
         self.phone_numbers = _phone_numbers(self.phone_numbers)
         self.columns = _actions(self.columns)
         self.keep_undocumented = _names(self.keep_undocumented)

@@ -8,6 +8,7 @@ Each is a resource of its own. What they share, so that every page is asked for 
 
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import date, datetime
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import dlt
@@ -78,6 +79,7 @@ def flowiq_source(
     keep_undocumented: Sequence[str] | None = None,
     hash_key: str | None = None,
     duckdb_storage_version: str = Settings.duckdb_storage_version,
+    table_format: str | None = None,
     settings: Settings = dlt.config.value,
 ) -> Feed:
     """`contacts`, `messages` and what is known of them, of one FlowIQ tenant.
@@ -113,6 +115,7 @@ def flowiq_source(
         hash_key: The secret that hashes are made with, 32 characters or more.
         duckdb_storage_version: `sync` makes a new DuckDB file for this version of DuckDB and later
             ones; `latest` for its own.
+        table_format: `delta` or `iceberg`, where the destination is files.
         settings: All of these in one object, as dlt has resolved and checked them.
 
     Raises:
@@ -124,33 +127,34 @@ def flowiq_source(
 
 def resources(feed: Feed) -> Sequence[DltResource]:
     """The resources that a feed brings the rows of."""
+    in_format = partial(tables.in_format, table_format=feed.settings.table_format)
 
-    @dlt.resource(**tables.CONTACTS)
+    @dlt.resource(**in_format(tables.CONTACTS))
     def contacts() -> Iterator[Any]:
         """One row per contact."""
         yield from feed.contacts()
 
-    @dlt.resource(**tables.CONTACT_IDENTITIES)
+    @dlt.resource(**in_format(tables.CONTACT_IDENTITIES))
     def contact_identities() -> Iterator[Any]:
         """One row per number or id that a contact has had."""
         yield from feed.contact_identities()
 
-    @dlt.resource(**tables.MESSAGES)
+    @dlt.resource(**in_format(tables.MESSAGES))
     def messages() -> Iterator[Any]:
         """One row per message, with its reactions."""
         yield from feed.messages()
 
-    @dlt.resource(**tables.CONVERSATIONS)
+    @dlt.resource(**in_format(tables.CONVERSATIONS))
     def conversations() -> Iterator[Any]:
         """One row per conversation: what the last sync saw of it."""
         yield from feed.conversations()
 
-    @dlt.resource(**tables.REJECTED_ROWS)
+    @dlt.resource(**in_format(tables.REJECTED_ROWS))
     def rejected_rows() -> Iterator[Any]:
         """One row per value that does not fit its column."""
         yield from feed.rejected_rows()
 
-    @dlt.resource(**tables.SYNCS)
+    @dlt.resource(**in_format(tables.SYNCS))
     def syncs() -> Iterator[Any]:
         """One row per sync: when it ran, and how much of everything it read."""
         yield from feed.syncs()

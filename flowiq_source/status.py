@@ -4,9 +4,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import dlt
-from dlt.destinations.job_client_impl import SqlJobClientBase
 
-from flowiq_source.committed import reading
+from flowiq_source.committed import answering
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.loading.destination import Committed, Rows
 from flowiq_source.loading.refusals import without_row_texts
@@ -74,10 +73,10 @@ def status(pipeline: dlt.Pipeline, source: FlowiqSource) -> Status:
 
 def _asked(pipeline: dlt.Pipeline, source: FlowiqSource) -> Status:
     names, tenant = TableNames.of(source), source.feed.settings.tenant_key
-    with reading(pipeline, source) as client:
-        if not isinstance(client, SqlJobClientBase):
+    with answering(pipeline, source) as client:
+        if client is None:
             raise ConfigurationError("status asks by SQL, and this destination answers none")
-        return _status(Committed(client.sql_client, tenant), names)
+        return _status(Committed(client, tenant), names)
 
 
 def _status(committed: Committed, names: TableNames) -> Status:

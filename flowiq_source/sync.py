@@ -16,6 +16,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.loading.destination import mend_tables, try_to_write
 from flowiq_source.loading.feed import Bounds
+from flowiq_source.loading.files import are_appended, check_abilities
 from flowiq_source.loading.lease import Check, lease
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.loading.mysql import widen_text
@@ -54,7 +55,8 @@ class Summary:
     conversations needed no request, `doubtful` ones are asked again before anything of them counts
     as gone, and those that the run's limits left are `carried_over`. `requests` are all that were
     spent, `planned` what was expected once the contacts were listed; reading everything again
-    would have cost `saved` more; `wasted` were repeated.
+    would have cost `saved` more; `wasted` were repeated. Where rows were `appended`, because the
+    destination is files that cannot be merged, of each key the newest counts.
     """
 
     rows: dict[str, int] = field(default_factory=dict)
@@ -71,6 +73,7 @@ class Summary:
     unlisted: int = 0
     forgotten: int = 0
     unknown_numbers: list[int] = field(default_factory=list)
+    appended: bool = False
     replaced_characters: int = 0
     overflowed_fields: int = 0
     carried_over: int = 0
@@ -101,6 +104,11 @@ class Summary:
             ("conversations", self._conversations()),
             ("rows written", _listed(self.rows) or "none"),
             ("cost", self._cost()),
+            *(
+                [("files", "rows are only appended: of each key the newest counts")]
+                if self.appended
+                else []
+            ),
             *(self._attention() or [("attention", "none needed")]),
         ]
         return "\n".join(f"{topic:<16}{text}" for topic, text in lines)
@@ -201,6 +209,8 @@ def sync(
         PACKAGE_MESSAGES,
     )
     gone = _given(delete_gone, settings.delete_gone)
+    check_abilities(pipeline, settings, delete_gone=gone)
+    summary.appended = are_appended(pipeline, settings)
     try:
         without_row_texts(
             pipeline,

@@ -8,10 +8,9 @@ from typing import Any, NamedTuple
 
 import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
-from dlt.destinations.job_client_impl import SqlJobClientBase
 
 from flowiq_source.api.client import Meter, Params
-from flowiq_source.committed import messages_state, reading
+from flowiq_source.committed import answering, messages_state
 from flowiq_source.errors import BadRequest, ConfigurationError, Inconsistent, NotFound
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.loading.refusals import without_row_texts
@@ -134,13 +133,12 @@ class _Known(NamedTuple):
 
 def _conversations(pipeline: dlt.Pipeline, source: FlowiqSource) -> list[_Known]:
     names = TableNames.of(source)
-    with reading(pipeline, source) as client:
-        if not isinstance(client, SqlJobClientBase):
+    with answering(pipeline, source) as sql:
+        if sql is None:
             raise ConfigurationError(
                 "verify asks the destination by SQL, and this one answers none: "
-                "compare its files with the counts in conversations"
+                "compare its rows with the counts in conversations"
             )
-        sql = client.sql_client
         conversations = sql.make_qualified_table_name(names.conversations)
         messages = sql.make_qualified_table_name(names.messages)
         select = (

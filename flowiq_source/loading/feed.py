@@ -29,7 +29,8 @@ from flowiq_source.errors import ConfigurationError
 from flowiq_source.loading import tables
 from flowiq_source.loading.changes import FREE_TO_ASK, count_changes
 from flowiq_source.loading.counters import Counters
-from flowiq_source.loading.destination import Committed, mend_tables, sql_of
+from flowiq_source.loading.destination import Committed, mend_tables
+from flowiq_source.loading.files import answers_of, write_parquet_alone
 from flowiq_source.loading.incremental import backfill_start
 from flowiq_source.loading.known import held_against, known_of
 from flowiq_source.loading.mysql import widen_text
@@ -170,7 +171,7 @@ class Feed:
         """The rows of `contacts`."""
         for event, extract in self._take("contacts"):
             yield extract.kept("contacts", [mapped.row for mapped in event.contacts])
-        yield dlt.mark.materialize_table_schema()
+        yield from self._even_if_empty()
 
     def contact_identities(self) -> Iterator[Any]:
         """The rows of `contact_identities`."""
@@ -182,7 +183,7 @@ class Feed:
             ]
             kept = extract.kept("contact_identities", rows)
             yield extract.since_first_seen("contact_identities", kept)
-        yield dlt.mark.materialize_table_schema()
+        yield from self._even_if_empty()
 
     def messages(self) -> Iterator[Any]:
         """The rows of `messages`; with them go the cursors."""
@@ -198,7 +199,7 @@ class Feed:
             extract.keep(results, reactions=any(row.get("reactions") for row in rows))
         if extract is None:
             extract = self._extract
-        yield dlt.mark.materialize_table_schema()
+        yield from self._even_if_empty()
         if extract is not None:
             extract.keep_run()
 
@@ -216,7 +217,7 @@ class Feed:
                 yield from tables.conversation_columns(rows, extract.load_id)
             else:
                 yield rows
-        yield dlt.mark.materialize_table_schema()
+        yield from self._even_if_empty()
 
     def rejected_rows(self) -> Iterator[Any]:
         """The rows of `rejected_rows`."""
@@ -230,7 +231,7 @@ class Feed:
                 logger.warning("%d values did not fit their column: see rejected_rows", len(rows))
                 kept = extract.kept("rejected_rows", rows)
                 yield extract.since_first_seen("rejected_rows", kept)
-        yield dlt.mark.materialize_table_schema()
+        yield from self._even_if_empty()
 
     def syncs(self) -> Iterator[Any]:
         """The row of `syncs`: how far the run has come with this load package."""
@@ -240,7 +241,13 @@ class Feed:
         extract = self._extract
         if extract is not None and extract.reads:
             yield [self._sync_row(extract.run)]
-        yield dlt.mark.materialize_table_schema()
+        yield from self._even_if_empty()
+
+    def _even_if_empty(self) -> Iterator[Any]:
+        """What has dlt make the table, though no row has come."""
+        # As a row without keys, which cannot be hashed as dlt wants it for Delta and Iceberg.
+        if self.settings.table_format is None:
+            yield dlt.mark.materialize_table_schema()
 
     def _sync_row(self, run: Run) -> Row:
         counts, settings = run.counts, self.settings
@@ -297,6 +304,7 @@ class _Extract:
         self._filled: set[str] = set()
         self.columnar = self._is_loaded and is_columnar(feed.settings, self._messages)
         if self._is_loaded:
+            write_parquet_alone(dlt.current.pipeline(), source, feed.settings)
             self._have_tables()
         self.policy = self._policy()
         if feed.run is None or not feed.run.left or not self._is_loaded:
@@ -391,7 +399,7 @@ class _Extract:
     @property
     def _keeps_reactions(self) -> bool:
         """Whether they end in their table: a user may flatten them, or take them out."""
-        nested = bool(self._source.max_table_nesting)
+        nested = bool(self._source.max_table_nesting) and not self._feed.settings.table_format
         return nested and self._messages is not None and not has_row_steps(self._messages)
 
     def keep_run(self) -> None:
@@ -433,7 +441,7 @@ class _Extract:
         """An answer of the destination; there is none outside of a pipeline, nor without SQL."""
         if not self._is_loaded:
             return otherwise
-        with sql_of(dlt.current.pipeline(), self._source.schema) as client:
+        with answers_of(dlt.current.pipeline(), self._source) as client:
             if client is None:
                 return otherwise
             return question(Committed(client, self._feed.settings.tenant_key))

@@ -150,6 +150,9 @@ def is_held(error: BaseException | None) -> bool:
 
 def _cut(record: logging.LogRecord) -> bool:
     """Keep of what dlt logs of a failed job which job it was."""
+    if record.getMessage().startswith("Falling back to `append`"):
+        # For each table, again and again; the summary says it once.
+        return False
     if record.levelno >= logging.WARNING and (record.exc_info or "\n" in record.getMessage()):
         record.msg = cleaned(record.getMessage().partition(" with message")[0])
         record.args, record.exc_info, record.exc_text = (), None, None

@@ -26,6 +26,7 @@ from flowiq_source.rows.convert import Row
 class Table(TypedDict, total=False):
     """What `dlt.resource` is told about a table."""
 
+    table_format: Any
     primary_key: list[str]
     write_disposition: TWriteDisposition
     columns: TTableSchemaColumns
@@ -152,6 +153,19 @@ SYNCS = Table(
 
 _KEYS = dict.fromkeys(CONVERSATIONS["primary_key"], "text")
 _CONVERSATION_SCHEMA = arrow_schema(_KEYS | _CONVERSATION)
+
+
+def in_format(table: Table, table_format: str | None) -> Table:
+    """The table as Delta or Iceberg have it, with its lists as JSON.
+
+    dlt merges those by keys and deletes no row: a reaction that was taken back would stay in a
+    child table for ever.
+    """
+    if table_format is None:
+        return table
+    lists = {name: _column(name, "json") for name in table.get("nested_hints", {})}
+    columns = table["columns"] | lists
+    return table | {"table_format": table_format, "nested_hints": {}, "columns": columns}
 
 
 @dataclass(frozen=True)

@@ -1,16 +1,21 @@
 """The same history into every destination: what it holds is held against the API."""
 
+import re
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import dlt
+import duckdb
 import pytest
 
-from flowiq_source import FlowiqSource, flowiq_source, status, sync, verify
+from flowiq_source import FlowiqError, FlowiqSource, flowiq_source, status, sync, verify
 from flowiq_source.sandbox import Contact, Sandbox, World
-from tests.support.destinations import DATABASES, Destination, shown
+from tests.support.destinations import DATABASES, Destination, files, install, needs, shown
 from tests.support.history import DAY, expected, write
+from tests.support.script import ROOT
 from tests.support.warehouse import UNLIMITED
 
 pytestmark = [
@@ -115,3 +120,131 @@ def test_a_database_keeps_any_text_and_a_new_field(
         sync(pipeline(), source_of(api))
         where = "WHERE novel = 'x'"
         assert rows_of(pipeline(), "content", "current_messages", where) == [(text,)]
+
+
+FORMATS = [
+    pytest.param(None, id="parquet"),
+    pytest.param("delta", id="delta", marks=needs("deltalake", "duckdb_extension_delta")),
+    pytest.param(
+        "iceberg",
+        id="iceberg",
+        marks=needs("pyiceberg", "duckdb_extension_iceberg", "duckdb_extension_avro"),
+    ),
+]
+EXTENSIONS = {None: [], "delta": ["delta"], "iceberg": ["avro", "iceberg"]}
+
+
+def documented(kind: str, folder: Path) -> str:
+    """A query of the docs, on the dataset in the folder."""
+    page = (ROOT / "docs" / "destinations.md").read_text()
+    [query] = re.findall(rf"^```{kind}\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)
+    return str(query).replace("FILES", str(folder / "files" / "flowiq"))
+
+
+def shown_in_files(folder: Path, table_format: str | None) -> Counter[tuple[Any, ...]]:
+    """What the queries of the docs say that the API has."""
+    for extension in EXTENSIONS[table_format]:
+        install(extension)
+    with closing(duckdb.connect()) as connection:
+        connection.execute("SET TimeZone = 'UTC'")
+        connection.execute(documented(table_format or "parquet", folder))
+        connection.execute(documented("current", folder))
+        select = "SELECT _dlt_parent_id, emoji, sender FROM messages__reactions ORDER BY ALL"
+        if table_format:
+            select = documented("reactions", folder)
+        reactions: dict[str, list[tuple[str, str]]] = {}
+        for parent, emoji, sender in connection.sql(select).fetchall():
+            reactions.setdefault(parent, []).append((emoji, sender))
+        columns = "_dlt_id, whatsapp_id, timestamp, sender, content, status, voice_transcription"
+        rows = connection.sql(f"SELECT {columns} FROM current_messages").fetchall()
+    return Counter((*row, tuple(sorted(reactions.get(key, ())))) for key, *row in rows)
+
+
+@pytest.mark.parametrize("table_format", FORMATS)
+@pytest.mark.parametrize("backend", ["rows", "pyarrow"])
+def test_files_follow_the_api(
+    api: Sandbox, tmp_path: Path, table_format: str | None, backend: str
+) -> None:
+    """By the queries of the docs; `verify` and `status` answer, and nothing is read twice."""
+    settings = {"table_format": table_format, "backend": backend}
+    with files(tmp_path) as pipeline:
+        assert sync(pipeline(), source_of(api, **settings)).newer == 10
+        change(api, api.world.contacts[0])
+        api.requests.clear()
+        summary = sync(pipeline(), source_of(api, **settings))
+        assert (summary.newer, len(api.requests)) == (1, 3)
+        assert summary.appended == (table_format is None)
+        truth = Counter((*row, tuple(sorted(reactions))) for *row, reactions in expected(api))
+        assert shown_in_files(tmp_path, table_format) == truth
+        for last in (False, True):
+            found = verify(pipeline(), source_of(api, **settings), from_last_sync=last)
+            assert (found.conversations, found.differences) == (2, [])
+        counts = status(pipeline(), source_of(api, **settings)).tables
+        assert (counts["messages"], counts["contacts"]) == (11, 2)
+    folder = tmp_path / "files" / "flowiq" / "messages"
+    kinds = {file.suffix for file in folder.glob("**/*") if file.is_file()}
+    assert kinds == {".parquet"} if table_format is None else ".parquet" in kinds
+
+
+@pytest.mark.parametrize("table_format", FORMATS)
+def test_a_plain_run_writes_the_same_files(
+    api: Sandbox, tmp_path: Path, table_format: str | None
+) -> None:
+    """`pipeline.run` and `sync` in turn, into one folder."""
+    settings = {"table_format": table_format, "backend": "pyarrow"}
+    with files(tmp_path) as pipeline:
+        for load in (dlt.Pipeline.run, sync, dlt.Pipeline.run):
+            load(pipeline(), source_of(api, **settings))
+            change(api, api.world.contacts[0])
+        sync(pipeline(), source_of(api, **settings))
+        truth = Counter((*row, tuple(sorted(reactions))) for *row, reactions in expected(api))
+        assert shown_in_files(tmp_path, table_format) == truth
+        assert verify(pipeline(), source_of(api, **settings)).differences == []
+
+
+def test_one_source_is_loaded_into_files_and_into_a_database(api: Sandbox, tmp_path: Path) -> None:
+    """What files need is said for them alone."""
+    source = source_of(api)
+    with files(tmp_path) as kept, DATABASES[0].values[0](tmp_path) as database:  # type: ignore[operator]
+        for pipeline in (kept, database, kept, database):
+            sync(pipeline(), source)
+        assert shown(database()) == expected(api)
+        assert rows_of(database(), "count(*)", "messages") == [(10,)]
+
+
+def test_when_a_row_of_a_file_was_first_seen_stays(api: Sandbox, tmp_path: Path) -> None:
+    """In the newest row of each key as in the first."""
+    with files(tmp_path) as pipeline:
+        for _ in range(2):
+            sync(pipeline(), source_of(api))
+    glob = tmp_path / "files" / "flowiq" / "contact_identities" / "*.parquet"
+    select = f"SELECT value, count(*), count(DISTINCT first_seen_at) FROM '{glob}' GROUP BY ALL"
+    with closing(duckdb.connect()) as connection:
+        assert {row[1:] for row in connection.sql(select).fetchall()} == {(2, 1)}
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"delete_gone": True}, "delete_gone deletes by SQL, and filesystem answers none"),
+        ({"table_format": "hudi"}, 'table_format is "delta" or "iceberg"'),
+    ],
+)
+def test_what_files_cannot_do_is_refused_before_a_request(
+    api: Sandbox, tmp_path: Path, settings: dict[str, Any], said: str
+) -> None:
+    """In one line."""
+    with files(tmp_path) as pipeline, pytest.raises(FlowiqError, match=said) as error:
+        sync(pipeline(), source_of(api, **settings))
+    assert api.requests == []
+    assert "\n" not in str(error.value)
+
+
+def test_a_format_that_the_destination_does_not_know_is_refused(
+    api: Sandbox, tmp_path: Path
+) -> None:
+    """DuckDB has tables of its own."""
+    with DATABASES[0].values[0](tmp_path) as pipeline:  # type: ignore[operator]
+        with pytest.raises(FlowiqError, match="duckdb does not load that"):
+            sync(pipeline(), source_of(api, table_format="delta"))
+        assert api.requests == []

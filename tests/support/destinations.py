@@ -90,20 +90,27 @@ def ducklake(folder: Path) -> Iterator[Callable[[], dlt.Pipeline]]:
     """A catalog in a DuckDB file, Parquet files beside it."""
     from dlt.destinations.impl.ducklake.configuration import DuckLakeCredentials  # noqa: PLC0415
 
-    _install("ducklake")
+    install("ducklake")
     lake = DuckLakeCredentials(
         "lake", catalog=f"duckdb:///{folder / 'catalog.duckdb'}", storage=str(folder / "lake")
     )
     yield partial(_pipeline, folder, dlt.destinations.ducklake(lake), "flowiq")
 
 
-def _install(extension: str) -> None:
+def install(extension: str) -> None:
     """Give DuckDB an extension out of its package, instead of a download."""
     package = importlib.import_module(f"duckdb_extension_{extension}")
     folder = Path(str(package.__file__)).parent
     [file] = folder.glob(f"extensions/*/{extension}.duckdb_extension")
     with closing(engine.connect()) as connection:
         connection.execute(f"INSTALL '{file}'")
+
+
+@contextmanager
+def files(folder: Path) -> Iterator[Callable[[], dlt.Pipeline]]:
+    """Files in the folder."""
+    kept = dlt.destinations.filesystem(str(folder / "files"))
+    yield partial(_pipeline, folder, kept, "flowiq")
 
 
 def needs(*packages: str) -> Any:
