@@ -90,7 +90,9 @@ def _status(committed: Committed, names: TableNames) -> Status:
     for child in [*names.children, f"{names.contacts}__tags"]:
         counts[child] = committed.rows(f"SELECT count(*) FROM {committed.name(child)}")  # noqa: S608
     tables = {table: int(found[0][0]) for table, found in counts.items() if found}
-    [[newest]] = of_tenant("max(t.timestamp)", names.messages) or [(None,)]
+    # A word of Redshift's own.
+    at = committed.client.escape_column_name("timestamp")
+    [[newest]] = of_tenant(f"max(t.{at})", names.messages) or [(None,)]
     [[synced]] = of_tenant("max(t.synced_at)", names.conversations) or [(None,)]
     by_status = of_tenant("t.status, count(*)", names.conversations, "GROUP BY t.status")
     behind = committed.rows(

@@ -12,12 +12,13 @@ from dlt.destinations.exceptions import DatabaseUndefinedRelation
 from flowiq_source.api.client import Meter, Params
 from flowiq_source.committed import answering, messages_state
 from flowiq_source.errors import BadRequest, ConfigurationError, Inconsistent, NotFound
+from flowiq_source.loading.destination import Client
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.loading.refusals import without_row_texts
 from flowiq_source.loading.state import TenantState
 from flowiq_source.loading.tables import TableNames
 from flowiq_source.loading.undocumented import forget_working_folder
-from flowiq_source.loading.views import gone
+from flowiq_source.loading.views import CURRENT_ROW
 from flowiq_source.reading.conversation import Conversation
 from flowiq_source.reading.listing import Roster, conversation_ways
 from flowiq_source.reading.pool import in_order
@@ -139,14 +140,7 @@ def _conversations(pipeline: dlt.Pipeline, source: FlowiqSource) -> list[_Known]
                 "verify asks the destination by SQL, and this one answers none: "
                 "compare its rows with the counts in conversations"
             )
-        conversations = sql.make_qualified_table_name(names.conversations)
-        messages = sql.make_qualified_table_name(names.messages)
-        select = (
-            f"SELECT c.contact_id, c.whatsapp_id, c.status, c.message_count, c.surplus, "  # noqa: S608
-            f"(SELECT count(*) FROM {messages} m WHERE m.tenant_id = c.tenant_id "
-            f"AND m.contact_id = c.contact_id AND NOT {gone(sql, names)}) FROM {conversations} c "
-            f"WHERE c.tenant_id = %s ORDER BY c.contact_id"
-        )
+        select = conversation_counts(sql, names)
         try:
             rows = sql.execute_sql(select, source.feed.settings.tenant_key)
         except DatabaseUndefinedRelation:
@@ -163,6 +157,20 @@ def _differences(known: list[_Known], counts: list[int]) -> list[Difference]:
         for one, count in zip(known, counts, strict=True)
         if count != one.live
     ]
+
+
+def conversation_counts(sql: Client, names: TableNames) -> str:
+    """The query for every conversation of a tenant, and how many of its messages are not gone."""
+    conversations, messages = map(
+        sql.make_qualified_table_name, (names.conversations, names.messages)
+    )
+    kept = "c.contact_id, c.whatsapp_id, c.status, c.message_count, c.surplus"
+    return (
+        f"SELECT {kept}, count(CASE WHEN m.contact_id IS NOT NULL AND {CURRENT_ROW} THEN 1 END) "  # noqa: S608
+        f"FROM {conversations} c LEFT JOIN {messages} m "
+        f"ON m.tenant_id = c.tenant_id AND m.contact_id = c.contact_id "
+        f"WHERE c.tenant_id = %s GROUP BY {kept} ORDER BY c.contact_id"
+    )
 
 
 def _seen(known: _Known) -> int:

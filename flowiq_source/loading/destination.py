@@ -61,7 +61,9 @@ def _delete_orphans(client: Client, schema: Schema) -> None:
             if client.execute_sql(f"SELECT 1 FROM {parent} LIMIT 1"):  # noqa: S608
                 continue
             for name in (name for name in tables if name != root == roots[name]):
-                client.execute_sql(f"DELETE FROM {client.make_qualified_table_name(name)}")  # noqa: S608
+                # BigQuery deletes nothing without a condition.
+                table = client.make_qualified_table_name(name)
+                client.execute_sql(f"DELETE FROM {table} WHERE 1 = 1")  # noqa: S608
 
 
 def try_to_write(pipeline: dlt.Pipeline, schema: Schema) -> None:
@@ -123,7 +125,8 @@ class Committed:
 
     def first_seen(self, table: str, key: tuple[str, ...]) -> dict[tuple[Any, ...], Any]:
         """When each row of a table that keeps its first time was first seen, by the key given."""
-        columns = ", ".join(key)
+        # Redshift has a word `raw` of its own.
+        columns = ", ".join(map(self.client.escape_column_name, key))
         found = self.rows(
             f"SELECT {columns}, first_seen_at FROM {self.name(table)} WHERE tenant_id = %s",  # noqa: S608
             self.tenant_id,

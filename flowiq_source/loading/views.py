@@ -5,6 +5,8 @@ A message is gone when the last complete reading of its conversation, whose numb
 """
 
 import logging
+from collections.abc import Iterable
+from contextlib import nullcontext
 
 import dlt
 from dlt.destinations.exceptions import DatabaseException, DatabaseUndefinedRelation
@@ -39,21 +41,35 @@ def create_views(pipeline: dlt.Pipeline, schema_name: str, names: TableNames) ->
             for table in (names.messages, names.conversations, names.contacts, names.syncs)
             if (columns := _columns(client, table)) is not None
         }
-        if {names.messages, names.conversations} <= there.keys():
-            select = _current_messages(client, names)
-            _create(client, CURRENT, there[names.messages], select)
-        if {names.conversations, names.contacts, names.syncs} <= there.keys():
-            select = _sync_status(client, names)
-            _create(client, STATUS, STATUS_COLUMNS, select)
+        wanted = {CURRENT: there.get(names.messages, []), STATUS: STATUS_COLUMNS}
+        for name, select in view_selects(client, names).items():
+            if set(_made_of(names)[name]) <= there.keys():
+                _create(client, name, wanted[name], select)
+
+
+def _made_of(names: TableNames) -> dict[str, list[str]]:
+    """The tables that each view needs."""
+    return {
+        CURRENT: [names.messages, names.conversations],
+        STATUS: [names.conversations, names.contacts, names.syncs],
+    }
+
+
+def view_selects(client: Client, names: TableNames) -> dict[str, str]:
+    """What each view shows, in SQL that every warehouse knows."""
+    return {CURRENT: _current_messages(client, names), STATUS: _sync_status(client, names)}
 
 
 def _create(client: Client, name: str, wanted: list[str], select: str) -> None:
-    if _columns(client, name) == wanted:
+    # Snowflake writes them in capitals.
+    if [one.lower() for one in _columns(client, name) or ()] == [one.lower() for one in wanted]:
         return
     view = client.make_qualified_table_name(name)
     try:
-        with client.begin_transaction():
-            for statement in view_statements(view, select, dialect_of(client)):
+        statements = view_statements(view, select, dialect_of(client))
+        # BigQuery makes no view in a transaction.
+        with client.begin_transaction() if len(statements) > 1 else nullcontext():
+            for statement in statements:
                 client.execute_sql(statement)
         logger.debug("the view %s is made", name)
     except DatabaseException as error:
@@ -80,8 +96,7 @@ def view_statements(view: str, select: str, dialect: str) -> list[str]:
 
 
 def _current_messages(client: Client, names: TableNames) -> str:
-    messages = client.make_qualified_table_name(names.messages)
-    return f"SELECT m.* FROM {messages} m WHERE NOT {gone(client, names)}"  # noqa: S608
+    return f"SELECT m.* FROM {with_conversations(client, names)} WHERE {CURRENT_ROW}"  # noqa: S608
 
 
 def _sync_status(client: Client, names: TableNames) -> str:
@@ -133,29 +148,44 @@ def delete_gone_messages(pipeline: dlt.Pipeline, schema_name: str, names: TableN
         if _columns(client, names.conversations) is None:
             logger.warning("delete_gone: no conversations are loaded, nothing is known to be gone")
             return
-        messages = client.make_qualified_table_name(names.messages)
-        key = client.escape_column_name("_dlt_id")
-        root = client.escape_column_name("_dlt_root_id")
-        # MySQL deletes from no table that it selects from, unless that is a table of its own.
-        which = (
-            f"SELECT k.{key} FROM (SELECT m.{key} FROM {messages} m "  # noqa: S608
-            f"WHERE {gone(client, names)}) k"
-        )
-        children = [name for name in tables if name.startswith(f"{names.messages}__")]
         with client.begin_transaction():
-            for table in children:
-                child = client.make_qualified_table_name(table)
-                client.execute_sql(f"DELETE FROM {child} WHERE {root} IN ({which})")  # noqa: S608
-            client.execute_sql(f"DELETE FROM {messages} WHERE {key} IN ({which})")  # noqa: S608
+            for statement in deletions(client, names, tables):
+                client.execute_sql(statement)
 
 
-def gone(client: Client, names: TableNames) -> str:
-    """The condition on `messages m` that tells what the API has no longer."""
-    conversations = client.make_qualified_table_name(names.conversations)
-    tenant, contact, scan = (
-        client.escape_column_name(name) for name in ("tenant_id", "contact_id", "scan")
+def deletions(client: Client, names: TableNames, tables: Iterable[str]) -> list[str]:
+    """What deletes the messages that are gone, and before them their rows in child tables."""
+    messages = client.make_qualified_table_name(names.messages)
+    key = client.escape_column_name("_dlt_id")
+    root = client.escape_column_name("_dlt_root_id")
+    # MySQL deletes from no table that it selects from, unless that is a table of its own.
+    which = (
+        f"SELECT k.{key} FROM (SELECT m.{key} FROM {with_conversations(client, names)} "  # noqa: S608
+        f"WHERE NOT ({CURRENT_ROW})) k"
+    )
+    children = [name for name in tables if name.startswith(f"{names.messages}__")]
+    return [
+        *(
+            f"DELETE FROM {client.make_qualified_table_name(child)} WHERE {root} IN ({which})"  # noqa: S608
+            for child in children
+        ),
+        f"DELETE FROM {messages} WHERE {key} IN ({which})",  # noqa: S608
+    ]
+
+
+CURRENT_ROW = "(c.scan IS NULL OR coalesce(m.scan, 0) >= c.scan)"
+"""Whether the API still has the message `m` of the conversation `c`."""
+
+
+def with_conversations(client: Client, names: TableNames) -> str:
+    """Messages `m`, each with its conversation `c`.
+
+    A join, because not every warehouse can look for a conversation inside of a condition.
+    """
+    messages, conversations = map(
+        client.make_qualified_table_name, (names.messages, names.conversations)
     )
     return (
-        f"EXISTS (SELECT 1 FROM {conversations} c WHERE c.{tenant} = m.{tenant} "  # noqa: S608
-        f"AND c.{contact} = m.{contact} AND coalesce(m.{scan}, 0) < c.{scan})"
+        f"{messages} m LEFT JOIN {conversations} c "
+        "ON c.tenant_id = m.tenant_id AND c.contact_id = m.contact_id"
     )
