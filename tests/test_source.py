@@ -206,8 +206,8 @@ def lake(tmp_path: Path) -> dlt.Pipeline:
 
 def in_files(warehouse: Warehouse, folder: Path) -> list[str]:
     """What the messages in the lake say."""
-    files = folder / "lake" / "flowiq" / "messages" / "*.jsonl*"
-    rows = warehouse.query(f"SELECT content FROM read_json('{files}') ORDER BY 1")
+    files = folder / "lake" / "flowiq" / "messages" / "*.parquet"
+    rows = warehouse.query(f"SELECT content FROM read_parquet('{files}') ORDER BY 1")
     return [content for (content,) in rows]
 
 

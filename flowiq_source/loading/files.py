@@ -88,13 +88,13 @@ def sql_on(client: FilesystemClient) -> Iterator[Client]:
     config = memory.spec()._bind_dataset_name(client.dataset_name)  # noqa: SLF001 - dlt's own way
     with memory.client(client.schema, config).sql_client as sql:
         sql.create_dataset()
+        loads = pa.table({"load_id": pa.array(_loaded(client), pa.string())})
+        _view(sql, client.schema.loads_table_name, loads)
         # Parents first.
         for name in sorted(client.schema.data_table_names(), key=len):
             # A table that has had no row is not there.
             with suppress(DestinationUndefinedEntity):
                 _show(sql, client, name)
-        loads = pa.table({"load_id": pa.array(_loaded(client), pa.string())})
-        _view(sql, client.schema.loads_table_name, loads)
         yield sql
 
 
@@ -113,7 +113,10 @@ def _show(sql: Any, client: FilesystemClient, name: str) -> None:
     else:
         keys = ", ".join(get_columns_names_with_prop(table, "primary_key"))
         newest = f"row_number() OVER (PARTITION BY {keys} ORDER BY _dlt_load_id DESC) = 1"
-        _view(sql, name, _parquet(client, name), f"QUALIFY {newest}")
+        loads = sql.make_qualified_table_name(client.schema.loads_table_name)
+        # Those of a load that broke off stay, because nothing can be deleted.
+        whole = f"_dlt_load_id IN (SELECT load_id FROM {loads})"  # noqa: S608
+        _view(sql, name, _parquet(client, name), f"WHERE {whole} QUALIFY {newest}")
 
 
 def _asked(fields: Sequence[Any]) -> list[str]:
