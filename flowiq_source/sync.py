@@ -14,7 +14,7 @@ from dlt.extract import DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from flowiq_source.errors import ConfigurationError
-from flowiq_source.loading.destination import mend_tables, try_to_write
+from flowiq_source.loading.destination import held_open, mend_tables, try_to_write
 from flowiq_source.loading.feed import Bounds
 from flowiq_source.loading.files import are_appended, check_abilities
 from flowiq_source.loading.lease import Check, lease
@@ -244,12 +244,17 @@ def _sync(
         patiently(lambda: make_file(pipeline, source.schema, version))
         patiently(lambda: begin(pipeline, source.schema))
         _load_all(pipeline, source, names, summary, check)
-        delete_old_states(pipeline)
-        check()
-        if delete_gone:
-            _delete_gone(pipeline, source, names, summary)
-        if models.create:
-            keep_models(pipeline, source, models)
+
+        def finish() -> None:
+            with held_open(pipeline, source.schema):
+                delete_old_states(pipeline)
+                check()
+                if delete_gone:
+                    _delete_gone(pipeline, source, names, summary)
+                if models.create:
+                    keep_models(pipeline, source, models)
+
+        patiently(finish)
 
 
 def _given(argument: Any, setting: Any) -> Any:
@@ -280,13 +285,14 @@ def begin(pipeline: dlt.Pipeline, schema: Schema) -> None:
     """
     forget_working_folder(pipeline)
     widen_text(pipeline)
-    pipeline.sync_destination()
-    if schema.name in pipeline.schema_names:
-        mend_tables(pipeline, schema.name)
-    else:
-        with client_of(pipeline, schema) as client:
-            client.initialize_storage()
-    try_to_write(pipeline, schema)
+    with held_open(pipeline, schema):
+        pipeline.sync_destination()
+        if schema.name in pipeline.schema_names:
+            mend_tables(pipeline, schema.name)
+        else:
+            with client_of(pipeline, schema) as client:
+                client.initialize_storage()
+        try_to_write(pipeline, schema)
 
 
 def _load_all(
@@ -323,14 +329,19 @@ def _load_package(  # noqa: PLR0913, PLR0917 - what a package needs
     signals.raise_if_signalled()
     check()
     wanted = pipeline.schemas[schema].version_hash
-    if wanted != tables:
-        # Before the load, because dlt itself creates a child table with its first row.
-        patiently(lambda: bring_schema_up_to_date(pipeline, schema))
     # SQLite has one writer; others would wait, and be tried again a few times only.
     workers = 1 if dialect_of(client_of(pipeline, source.schema)) == "sqlite" else 20
-    patiently(lambda: pipeline.load(workers=workers, raise_on_failed_jobs=True))
-    if wanted != tables:
-        create_views(pipeline, schema, names)
+
+    def load() -> None:
+        with held_open(pipeline, source.schema):
+            if wanted != tables:
+                # Before the load, because dlt itself creates a child table with its first row.
+                bring_schema_up_to_date(pipeline, schema)
+            pipeline.load(workers=workers, raise_on_failed_jobs=True)
+            if wanted != tables:
+                create_views(pipeline, schema, names)
+
+    patiently(load)
     for table, count in written.items():
         if count and not table.startswith("_dlt") and table != names.syncs:
             summary.rows[table] = summary.rows.get(table, 0) + count
@@ -360,7 +371,7 @@ def _delete_gone(
     if summary.vanished:
         logger.error("delete_gone: nothing is deleted, because too much has vanished at once")
         return
-    patiently(lambda: delete_gone_messages(pipeline, source.schema.name, names))
+    delete_gone_messages(pipeline, source.schema.name, names)
 
 
 def _is_duckdb(pipeline: dlt.Pipeline) -> bool:

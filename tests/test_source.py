@@ -220,6 +220,22 @@ def test_files_are_a_destination_too(
     assert in_files(warehouse, tmp_path) == ["message 0", "message 1", "message 2"]
 
 
+def test_a_duckdb_file_is_loaded_from_parquet(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact, lake: dlt.Pipeline
+) -> None:
+    """What dlt would take is seven times slower; after files that are appended to as well."""
+    write(sandbox, alice, 3)
+    source = warehouse.source(sandbox)
+    sync(lake, source)
+    for one in (warehouse.source(sandbox), source, source):
+        sync(warehouse.pipeline, one)
+    load = warehouse.pipeline.last_trace.last_load_info  # type: ignore[union-attr] # it ran
+    [package] = load.load_packages  # type: ignore[union-attr] # and loaded
+    jobs = [job.job_file_info for job in package.jobs["completed_jobs"]]
+    formats = {job.file_format for job in jobs if not job.table_name.startswith("_dlt")}
+    assert formats == {"parquet", "sql"}
+
+
 def test_files_of_a_load_that_broke_off_are_told_apart(
     warehouse: Warehouse,
     sandbox: Sandbox,

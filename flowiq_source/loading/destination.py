@@ -5,7 +5,7 @@ Where a destination has no SQL of its own, as files have not, there is nothing t
 
 import logging
 from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,6 +38,17 @@ def sql_of(pipeline: dlt.Pipeline, schema: Schema) -> Iterator[Client | None]:
         return
     with destination.sql_client as client:
         yield client
+
+
+@contextmanager
+def held_open(pipeline: dlt.Pipeline, schema: Schema) -> Iterator[None]:
+    """Have a DuckDB file open for all steps of the block, to which it would be opened one by one.
+
+    To open it takes longer than most steps do, and whoever closes it last writes it anew.
+    """
+    is_file = pipeline.destination.destination_type.endswith(".duckdb")
+    with sql_of(pipeline, schema) if is_file else nullcontext():
+        yield
 
 
 def mend_tables(pipeline: dlt.Pipeline, schema_name: str) -> None:

@@ -30,7 +30,7 @@ from flowiq_source.loading import tables
 from flowiq_source.loading.changes import FREE_TO_ASK, count_changes
 from flowiq_source.loading.counters import Counters
 from flowiq_source.loading.destination import Committed, mend_tables
-from flowiq_source.loading.files import answers_of, write_parquet_alone
+from flowiq_source.loading.files import answers_of, are_appended, write_as
 from flowiq_source.loading.incremental import backfill_start
 from flowiq_source.loading.known import held_against, known_of
 from flowiq_source.loading.mysql import widen_text
@@ -157,6 +157,7 @@ class Feed:
         self.bounds = NO_BOUNDS
         self.run: Run | None = None
         self.began_s = 0.0
+        self.writes_parquet = False
         self.connect: Callable[..., Any] = FlowiqClient
         self._extract: _Extract | None = None
         self._lock = threading.Lock()
@@ -304,7 +305,7 @@ class _Extract:
         self._filled: set[str] = set()
         self.columnar = self._is_loaded and is_columnar(feed.settings, self._messages)
         if self._is_loaded:
-            write_parquet_alone(dlt.current.pipeline(), source, feed.settings)
+            self._choose_format()
             self._have_tables()
         self.policy = self._policy()
         if feed.run is None or not feed.run.left or not self._is_loaded:
@@ -497,6 +498,13 @@ class _Extract:
         ):
             known.forget()
         return known
+
+    def _choose_format(self) -> None:
+        appended = are_appended(dlt.current.pipeline(), self._feed.settings)
+        # The same source may have been loaded elsewhere before; what else was chosen stays.
+        if appended != self._feed.writes_parquet:
+            write_as(self._source, "parquet" if appended else "")
+            self._feed.writes_parquet = appended
 
     def _have_tables(self) -> None:
         """Make the tables that are gone; where `sync` is used, it has made them before."""

@@ -41,13 +41,10 @@ def are_appended(pipeline: dlt.Pipeline, settings: Settings) -> bool:
     return are_files(pipeline) and settings.table_format is None
 
 
-def write_parquet_alone(pipeline: dlt.Pipeline, source: DltSource, settings: Settings) -> None:
+def write_as(source: DltSource, file_format: str) -> None:
     """Have dlt write one format, where it would write JSON lines of rows and Parquet of Arrow."""
-    appended = are_appended(pipeline, settings)
     for resource in source.resources.values():
-        # The same source may have been loaded elsewhere before.
-        if appended or resource.compute_table_schema().get("file_format") == "parquet":
-            resource.apply_hints(file_format="parquet" if appended else "")  # type: ignore[arg-type]
+        resource.apply_hints(file_format=file_format)  # type: ignore[arg-type] # "" is none
 
 
 def check_abilities(pipeline: dlt.Pipeline, settings: Settings, *, delete_gone: bool) -> None:
