@@ -12,7 +12,7 @@ from typing import Any
 import dlt
 from dlt.common.schema import Schema
 from dlt.common.schema.utils import get_root_table
-from dlt.destinations.exceptions import DatabaseUndefinedRelation
+from dlt.destinations.exceptions import DatabaseException, DatabaseUndefinedRelation
 from dlt.destinations.job_client_impl import SqlJobClientBase
 from dlt.destinations.sql_client import SqlClientBase
 
@@ -23,6 +23,8 @@ logger = logging.getLogger("flowiq_source")
 
 FORGOTTEN = "forgotten"
 """The table of the tombstones that `forget` sets; dlt knows nothing of it."""
+
+CHECKPOINT_MEMORY = "64MB"
 
 Client = SqlClientBase[Any]
 Rows = list[tuple[Any, ...]]
@@ -47,8 +49,24 @@ def held_open(pipeline: dlt.Pipeline, schema: Schema) -> Iterator[None]:
     To open it takes longer than most steps do, and whoever closes it last writes it anew.
     """
     is_file = pipeline.destination.destination_type.endswith(".duckdb")
-    with sql_of(pipeline, schema) if is_file else nullcontext():
+    with sql_of(pipeline, schema) if is_file else nullcontext() as client:
         yield
+        if client is not None:
+            _write_through(client)
+
+
+def _write_through(client: Client) -> None:
+    """Have DuckDB bring its log into the file with little memory; it would take what there is.
+
+    Where that cannot be done now, the log stays beside the file.
+    """
+    with suppress(DatabaseException):
+        [[limit]] = client.execute_sql("SELECT current_setting('memory_limit')") or [["80%"]]
+        try:
+            client.execute_sql(f"SET GLOBAL memory_limit = '{CHECKPOINT_MEMORY}'")
+            client.execute_sql("CHECKPOINT")
+        finally:
+            client.execute_sql(f"SET GLOBAL memory_limit = '{limit}'")
 
 
 def mend_tables(pipeline: dlt.Pipeline, schema_name: str) -> None:

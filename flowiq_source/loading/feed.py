@@ -172,7 +172,7 @@ class Feed:
         """The rows of `contacts`."""
         for event, extract in self._take("contacts"):
             yield extract.kept("contacts", [mapped.row for mapped in event.contacts])
-        yield from self._even_if_empty()
+        yield from self._even_if_empty("contacts")
 
     def contact_identities(self) -> Iterator[Any]:
         """The rows of `contact_identities`."""
@@ -184,7 +184,7 @@ class Feed:
             ]
             kept = extract.kept("contact_identities", rows)
             yield extract.since_first_seen("contact_identities", kept)
-        yield from self._even_if_empty()
+        yield from self._even_if_empty("contact_identities")
 
     def messages(self) -> Iterator[Any]:
         """The rows of `messages`; with them go the cursors."""
@@ -200,7 +200,7 @@ class Feed:
             extract.keep(results, reactions=any(row.get("reactions") for row in rows))
         if extract is None:
             extract = self._extract
-        yield from self._even_if_empty()
+        yield from self._even_if_empty("messages")
         if extract is not None:
             extract.keep_run()
 
@@ -218,7 +218,7 @@ class Feed:
                 yield from tables.conversation_columns(rows, extract.load_id)
             else:
                 yield rows
-        yield from self._even_if_empty()
+        yield from self._even_if_empty("conversations")
 
     def rejected_rows(self) -> Iterator[Any]:
         """The rows of `rejected_rows`."""
@@ -232,7 +232,7 @@ class Feed:
                 logger.warning("%d values did not fit their column: see rejected_rows", len(rows))
                 kept = extract.kept("rejected_rows", rows)
                 yield extract.since_first_seen("rejected_rows", kept)
-        yield from self._even_if_empty()
+        yield from self._even_if_empty("rejected_rows")
 
     def syncs(self) -> Iterator[Any]:
         """The row of `syncs`: how far the run has come with this load package."""
@@ -242,12 +242,14 @@ class Feed:
         extract = self._extract
         if extract is not None and extract.reads:
             yield [self._sync_row(extract.run)]
-        yield from self._even_if_empty()
+        yield from self._even_if_empty("syncs")
 
-    def _even_if_empty(self) -> Iterator[Any]:
-        """What has dlt make the table, though no row has come."""
+    def _even_if_empty(self, name: str) -> Iterator[Any]:
+        """What has dlt make the table, or empty it where it is replaced, though no row has come."""
         # As a row without keys, which cannot be hashed as dlt wants it for Delta and Iceberg.
-        if self.settings.table_format is None:
+        if self.settings.table_format is None and not (
+            self._extract and self._extract.only_adds_to(name)
+        ):
             yield dlt.mark.materialize_table_schema()
 
     def _sync_row(self, run: Run) -> Row:
@@ -303,6 +305,7 @@ class _Extract:
         self._known_as: dict[str, dict[tuple[Any, ...], Any]] = {}
         self._why_anew: str | None = None
         self._filled: set[str] = set()
+        self._tables: Collection[str] = ()
         self.columnar = self._is_loaded and is_columnar(feed.settings, self._messages)
         if self._is_loaded:
             self._choose_format()
@@ -344,6 +347,12 @@ class _Extract:
         """Whether this is the extract that the resource belongs to, and waits for it."""
         is_this = self._source is source and self.load_id == (load_id or "")
         return is_this and self.share.has(name)
+
+    def only_adds_to(self, name: str) -> bool:
+        """Whether the resource's table is there and keeps its rows, so no row means no load."""
+        resource = self._source.resources.get(name)
+        is_kept = resource is not None and resource.write_disposition == "merge"
+        return is_kept and getattr(self.names, name) in self._tables
 
     def keep(self, results: Sequence[ConversationResult], *, reactions: bool) -> None:
         """Put the cursors into dlt's state, to be committed with the rows that they speak of."""
@@ -510,6 +519,8 @@ class _Extract:
         """Make the tables that are gone; where `sync` is used, it has made them before."""
         pipeline, schema = dlt.current.pipeline(), self._source.schema.name
         widen_text(pipeline)
+        if schema in pipeline.schema_names:
+            self._tables = pipeline.schemas[schema].data_table_names(seen_data_only=True)
         if self._feed.bounds is NO_BOUNDS and schema in pipeline.schema_names:
             mend_tables(pipeline, schema)
 
