@@ -25,6 +25,7 @@ from flowiq_source.loading.patience import patiently
 from flowiq_source.loading.refusals import without_row_texts
 from flowiq_source.loading.storage_version import make_file
 from flowiq_source.loading.tables import TableNames
+from flowiq_source.loading.turns import turn_at
 from flowiq_source.loading.undocumented import (
     bring_schema_up_to_date,
     client_of,
@@ -241,8 +242,9 @@ def _sync(
     version = source.feed.settings.duckdb_storage_version
     tenant = source.feed.settings.tenant_key
     with sole_sync(pipeline), lease(pipeline, source.schema, tenant) as check:
-        patiently(lambda: make_file(pipeline, source.schema, version))
-        patiently(lambda: begin(pipeline, source.schema))
+        with turn_at(pipeline, source.schema):
+            patiently(lambda: make_file(pipeline, source.schema, version))
+            patiently(lambda: begin(pipeline, source.schema))
         _load_all(pipeline, source, names, summary, check)
 
         def finish() -> None:
@@ -327,13 +329,13 @@ def _load_package(  # noqa: PLR0913, PLR0917 - what a package needs
     signals.raise_if_signalled()
     written = pipeline.normalize().row_counts
     signals.raise_if_signalled()
-    check()
     wanted = pipeline.schemas[schema].version_hash
     # SQLite has one writer; others would wait, and be tried again a few times only.
     workers = 1 if dialect_of(client_of(pipeline, source.schema)) == "sqlite" else 20
 
     def load() -> None:
         with held_open(pipeline, source.schema):
+            check()
             if wanted != tables:
                 # Before the load, because dlt itself creates a child table with its first row.
                 bring_schema_up_to_date(pipeline, schema)

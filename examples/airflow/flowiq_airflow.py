@@ -29,9 +29,7 @@ from airflow.sdk import (
 from airflow.sdk.exceptions import AirflowException, AirflowFailException
 from dlt.common.runtime import signals
 
-from flowiq_source import flowiq_source, sync
-from flowiq_source.cli.failures import INTERRUPTED, diagnosis
-from flowiq_source.tenants import tenant_suffix
+from flowiq_source import diagnosis, flowiq_source, sync, tenant_suffix
 
 # dlt would ask Airflow's API for a variable of the name of every setting, a thousand times a task;
 # "true" brings back what dlt keeps in the variable `dlt_secrets_toml`.
@@ -88,7 +86,7 @@ def flowiq() -> None:
         except (Exception, KeyboardInterrupt) as error:
             status, text = diagnosis(error)
             # A retry goes on from what was committed; a wrong setting stays wrong.
-            is_final = status in {2, INTERRUPTED}
+            is_final = status in {2, 130}
             raise (AirflowFailException if is_final else AirflowException)(text) from error
         print(summary)
         facts = {"tenant": tenant} | summary.as_dict()

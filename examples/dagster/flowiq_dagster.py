@@ -21,9 +21,7 @@ import dagster as dg
 import dlt
 from dlt.destinations.exceptions import DatabaseUndefinedRelation
 
-from flowiq_source import flowiq_source, sync
-from flowiq_source.cli.failures import diagnosis
-from flowiq_source.tenants import tenant_suffix
+from flowiq_source import diagnosis, flowiq_source, sync, tenant_suffix
 
 TENANTS = [tenant for tenant in os.environ.get("FLOWIQ_TENANTS", "").split(",") if tenant]
 FOLDER = os.environ.get("FLOWIQ_FOLDER", ".")

@@ -24,9 +24,7 @@ from prefect.blocks.system import Secret
 from prefect.futures import wait
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from flowiq_source import flowiq_source, sync
-from flowiq_source.cli.failures import diagnosis
-from flowiq_source.tenants import tenant_suffix
+from flowiq_source import diagnosis, flowiq_source, sync, tenant_suffix
 
 FOLDER = os.environ.get("FLOWIQ_FOLDER", ".")
 

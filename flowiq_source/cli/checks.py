@@ -9,8 +9,9 @@ from typing import Any
 
 import dlt
 
+from flowiq_source import failures
 from flowiq_source.api.client import Meter
-from flowiq_source.cli import failures, project
+from flowiq_source.cli import project
 from flowiq_source.errors import NotFound
 from flowiq_source.loading.refusals import without_row_texts
 from flowiq_source.loading.trial import try_destination

@@ -11,9 +11,9 @@ import json
 import logging
 import os
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
@@ -23,12 +23,15 @@ import dlt
 from dlt.common.runtime import signals
 
 import flowiq_source
-from flowiq_source.cli import failures, project
+from flowiq_source import failures
+from flowiq_source.cli import project
 from flowiq_source.cli.checks import check_all
 from flowiq_source.cli.demo import demonstrate, measured
 from flowiq_source.cli.progress import DISPLAYS, Progress
 from flowiq_source.errors import ConfigurationError
+from flowiq_source.many import Outcome, TenantsInterrupted
 from flowiq_source.models import create_models
+from flowiq_source.roll import roll_settings, tenants_of
 from flowiq_source.sandbox.command import sandbox
 from flowiq_source.source import FlowiqSource
 from flowiq_source.source import flowiq_source as make_source
@@ -54,6 +57,7 @@ class Session:
 
     progress: Progress
     as_json: bool = False
+    debug: bool = False
 
     def pipeline(self) -> dlt.Pipeline:
         """The configured pipeline, which shows its progress."""
@@ -119,7 +123,7 @@ def command(*examples: str) -> Callable[[Callable[..., Result | None]], click.Co
             try:
                 with progress.showing():
                     project.enter(folder)
-                    result = function(Session(progress, as_json), **options)
+                    result = function(Session(progress, as_json, debug), **options)
             except (click.ClickException, BrokenPipeError):
                 # Click's own: what is wrong with the line, and that nobody reads on.
                 raise
@@ -177,6 +181,7 @@ _full = click.option(
     "flowiq sync --full-refresh",
     "flowiq sync --max-requests 500 --json | jq .requests",
     "flowiq sync --project ~/etl --quiet",
+    "flowiq sync --all --tenants tenants.toml --at-once 8",
 )
 @_full
 @_phone
@@ -188,9 +193,30 @@ _full = click.option(
     is_flag=True,
     help="Believe it when over a tenth of the conversations vanish at once.",
 )
-def sync(session: Session, **settings: Any) -> Result:
+@click.option("--all", "everybody", is_flag=True, help="Load all tenants that are configured.")
+@click.option(
+    "--tenants",
+    type=click.Path(path_type=Path, dir_okay=False, resolve_path=True),
+    metavar="FILE",
+    help="Load all tenants of this TOML file.",
+)
+@click.option("--at-once", type=click.IntRange(1), help="How many tenants run at a time.")
+def sync(
+    session: Session,
+    *,
+    everybody: bool,
+    tenants: Path | None,
+    at_once: int | None,
+    **settings: Any,
+) -> Result:
     """Load everything that is new."""
-    return _run(session, settings)
+    if not everybody and tenants is None:
+        if at_once is not None:
+            raise click.UsageError("--at-once goes with --all")
+        return _run(session, settings)
+    if settings.pop("phone_numbers"):
+        raise click.UsageError("--phone goes with one tenant, not with --all")
+    return _run_all(session, tenants, at_once, settings)
 
 
 @command("flowiq backfill --from 2025-01-01 --to 2025-02-01")
@@ -203,16 +229,55 @@ def backfill(session: Session, **settings: Any) -> Result:
 
 
 def _run(session: Session, settings: dict[str, Any]) -> Result:
+    with _loading(session):
+        source = session.source(**settings)
+        return flowiq_source.sync(session.pipeline(), source)
+
+
+def _run_all(
+    session: Session, file: Path | None, at_once: int | None, settings: dict[str, Any]
+) -> Result:
+    roll = roll_settings(at_once=at_once, **({"file": str(file), "query": ""} if file else {}))
+    given = {name: value for name, value in settings.items() if value not in (None, False)}
+    progress = session.progress
+    if session.debug:
+        logging.getLogger("flowiq_source").setLevel(logging.DEBUG)
+
+    def done(outcome: Outcome) -> None:
+        progress.ended(outcome.tenant_id, outcome.status)
+        if outcome.status != "complete":
+            logger.warning("%s", outcome.text)
+
+    with _loading(session):
+        tenants = [
+            # What the command line says goes before what a tenant says.
+            replace(one, settings={"backend": "pyarrow"} | dict(one.settings) | given)
+            for one in tenants_of(roll, session.pipeline)
+        ]
+        progress.begin(len(tenants))
+        try:
+            return flowiq_source.sync_tenants(
+                tenants,
+                at_once=roll.at_once,
+                pipeline_of=lambda tenant: tenant.pipeline(progress.of(tenant.id)),
+                done=done,
+            )
+        except TenantsInterrupted as interrupted:
+            return interrupted.summary
+
+
+@contextmanager
+def _loading(session: Session) -> Iterator[None]:
     session.progress.loads = True
     if warning := project.open_secrets():
         logger.warning(warning)
-    source = session.source(**settings)
-    with ExitStack() as stack:
-        stack.enter_context(signals.intercepted_signals())
+    with signals.intercepted_signals():
         # Or the garbage collector looks through all imported modules again and again.
         gc.freeze()
-        stack.callback(gc.unfreeze)
-        return flowiq_source.sync(session.pipeline(), source)
+        try:
+            yield
+        finally:
+            gc.unfreeze()
 
 
 @command("flowiq plan", "flowiq plan --full-refresh --json")

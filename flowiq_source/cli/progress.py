@@ -36,7 +36,8 @@ class Progress(Collector):
     `Requests` are told for the whole run.
     """
 
-    def __init__(self, display: str = "auto") -> None:
+    def __init__(self, display: str = "auto", tenant: str = "") -> None:
+        self.tenant = tenant
         self.console = Console(stderr=True, highlight=False)
         live = self.console.is_terminal and not self.console.is_dumb_terminal
         self.display = ("live" if live else "lines") if display == "auto" else display
@@ -50,6 +51,10 @@ class Progress(Collector):
         self._read = self._committed = 0
         self._told_at = 0.0
         self._live: Live | None = None
+        self._lock = threading.Lock()
+        self._of = 0
+        self._tenants: dict[str, Progress] = {}
+        self._ended: Counter[str] = Counter()
 
     def __deepcopy__(self, memo: Any) -> "Progress":
         """Itself: dlt copies a pipeline's collector when it drops the working folder."""
@@ -95,6 +100,33 @@ class Progress(Collector):
         if step.step == "load" and step.step_exception is None:
             self.packages += 1
             self._committed = self._read
+
+    def of(self, tenant: str) -> "Progress":
+        """What one of several tenants shows, as a line of this one."""
+        one = Progress("json" if self.display == "json" else "none", tenant)
+        with self._lock:
+            self._tenants[tenant] = one
+        return one
+
+    def begin(self, tenants: int) -> None:
+        """Show so many tenants from now on, instead of the steps of one."""
+        self._of = tenants
+        if self._live:
+            self._live.start()
+
+    def ended(self, tenant: str, status: str) -> None:
+        """Count a tenant that has come to its end."""
+        with self._lock:
+            self._tenants.pop(tenant, None)
+            self._ended[status] += 1
+
+    def _head(self) -> str:
+        ended = ", ".join(f"{count:,} {status}" for status, count in self._ended.items())
+        return f"{self._ended.total():,} of {self._of:,} tenants" + (f": {ended}" if ended else "")
+
+    def _running(self) -> dict[str, "Progress"]:
+        with self._lock:
+            return dict(self._tenants)
 
     @property
     def kept(self) -> str:
@@ -145,16 +177,26 @@ class Progress(Collector):
         return state
 
     def _tell(self, event: str, more: dict[str, Any]) -> None:
-        line = json.dumps({"event": event, "at": time.time(), **more}, ensure_ascii=False)
+        whose = {"tenant_id": self.tenant} if self.tenant else {}
+        said = {"event": event, "at": time.time(), **whose, **more}
+        line = json.dumps(said, ensure_ascii=False)
         self.console.file.write(line + "\n")
         self.console.file.flush()
 
     def _print_lines(self, over: threading.Event) -> None:
         while not over.wait(EVERY_S):
-            self.say(logging.INFO, f"flowiq: {self.line()}")
+            for line in self.lines():
+                self.say(logging.INFO, f"flowiq: {line}")
+
+    def lines(self) -> list[str]:
+        """All of it: a line, or one for all tenants and one for each that runs."""
+        if not self._of:
+            return [self.line()]
+        running = self._running().items()
+        return [self._head(), *(f"{tenant} is {one.line()}" for tenant, one in running)]
 
     def line(self) -> str:
-        """All of it in one line."""
+        """All of one tenant in one line."""
         parts = [_of(self._count_of(name), self._totals.get(name), name) for name in self._shown()]
         notes = list(self._messages.values())
         done = [f"{_count(self.packages, 'package')} committed"] if self.packages else []
@@ -174,6 +216,9 @@ class Progress(Collector):
 
     def _drawn(self) -> RenderableType:
         """The lines of the terminal; a narrow one cuts them."""
+        if self._of:
+            texts = (Text(one, overflow="ellipsis", no_wrap=True) for one in self.lines())
+            return Group(*texts)
         grid = Table.grid(padding=(0, 1))
         grid.add_column(no_wrap=True)
         grid.add_column(no_wrap=True, ratio=1)

@@ -5,13 +5,10 @@ import stat
 from pathlib import Path
 
 import dlt
-from dlt.common.pipeline import get_dlt_pipelines_dir
 from dlt.common.runtime.collector_base import Collector
 
 from flowiq_source.errors import ConfigurationError
-from flowiq_source.loading.lock import sole
-from flowiq_source.loading.undocumented import delete_at_once
-from flowiq_source.tenants import tenant_suffix
+from flowiq_source.tenants import tenant_pipeline
 
 
 def enter(folder: Path | None) -> None:
@@ -33,35 +30,8 @@ def enter(folder: Path | None) -> None:
 
 
 def open_pipeline(progress: Collector | None = None) -> dlt.Pipeline:
-    """The pipeline of the configured tenant, with the destination and dataset of dlt's config.
-
-    Each tenant has a pipeline and a staging dataset of its own, so that two may load into one
-    dataset at the same time.
-    """
-    suffix = tenant_suffix(dlt.config.get("sources.flowiq.tenant_id", str) or "")
-    layout = "destination.staging_dataset_name_layout"
-    dlt.config[layout] = dlt.config.get(layout) or f"%s_staging{suffix}"
-    # Not flowiq.duckdb: DuckDB wants file and dataset to have different names.
-    file = "destination.duckdb.credentials"
-    dlt.secrets[file] = dlt.secrets.get(file) or "flowiq_pipeline.duckdb"
-    name = f"flowiq_pipeline{suffix}"
-    try:
-        return _pipeline(name, progress)
-    except Exception:  # noqa: BLE001 - dlt has many ways not to be able to read a file
-        # A machine that lost its power leaves empty files; a sync begins without them anyway.
-        folder = Path(get_dlt_pipelines_dir())
-        with sole(folder, name):
-            delete_at_once(folder / name)
-        return _pipeline(name, progress)
-
-
-def _pipeline(name: str, progress: Collector | None) -> dlt.Pipeline:
-    return dlt.pipeline(
-        pipeline_name=name,
-        destination=dlt.config.get("destination_type", str) or "duckdb",
-        dataset_name=dlt.config.get("dataset_name", str) or "flowiq",
-        progress=progress,  # type: ignore[arg-type] # dlt means that there may be none
-    )
+    """The pipeline of the configured tenant."""
+    return tenant_pipeline(dlt.config.get("sources.flowiq.tenant_id", str) or "", progress=progress)
 
 
 def open_secrets() -> str | None:

@@ -16,6 +16,7 @@ from dlt.destinations.exceptions import DatabaseException, DatabaseUndefinedRela
 from dlt.destinations.job_client_impl import SqlJobClientBase
 from dlt.destinations.sql_client import SqlClientBase
 
+from flowiq_source.loading.turns import turn_at
 from flowiq_source.loading.undocumented import bring_schema_up_to_date, client_of
 from flowiq_source.times import as_utc
 
@@ -38,18 +39,22 @@ def sql_of(pipeline: dlt.Pipeline, schema: Schema) -> Iterator[Client | None]:
     if not isinstance(destination, SqlJobClientBase):
         yield None
         return
-    with destination.sql_client as client:
+    with turn_at(pipeline, schema), destination.sql_client as client:
         yield client
 
 
 @contextmanager
 def held_open(pipeline: dlt.Pipeline, schema: Schema) -> Iterator[None]:
-    """Have a DuckDB file open for all steps of the block, to which it would be opened one by one.
+    """Have a DuckDB file open for all steps of the block, so that no other comes between them.
 
-    To open it takes longer than most steps do, and whoever closes it last writes it anew.
+    To open it anew takes longer than most steps do, and whoever closes it last writes it anew. Of
+    the threads that load one place, one at a time is in here.
     """
     is_file = pipeline.destination.destination_type.endswith(".duckdb")
-    with sql_of(pipeline, schema) if is_file else nullcontext() as client:
+    with (
+        turn_at(pipeline, schema),
+        sql_of(pipeline, schema) if is_file else nullcontext() as client,
+    ):
         yield
         if client is not None:
             _write_through(client)

@@ -6,6 +6,7 @@ is known to be a name is kept of it, and dlt's own log of the error is cut down 
 
 import logging
 import re
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TypeVar
@@ -159,15 +160,25 @@ def _cut(record: logging.LogRecord) -> bool:
     return True
 
 
+_cutting: list[object] = []
+"""Whoever wants the log to be cut: there may be one in each of several threads."""
+_cutting_lock = threading.Lock()
+
+
 @contextmanager
 def _row_texts_unsaid() -> Iterator[None]:
     """Keep what a destination quotes of a row out of dlt's log."""
-    logger = logging.getLogger("dlt")
-    logger.addFilter(_cut)
+    logger, me = logging.getLogger("dlt"), object()
+    with _cutting_lock:
+        _cutting.append(me)
+        logger.addFilter(_cut)
     try:
         yield
     finally:
-        logger.removeFilter(_cut)
+        with _cutting_lock:
+            _cutting.remove(me)
+            if not _cutting:
+                logger.removeFilter(_cut)
 
 
 def without_row_texts(

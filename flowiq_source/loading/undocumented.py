@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import dlt
+from dlt.common.configuration.utils import get_resolved_traces
 from dlt.common.schema import Schema
 from dlt.common.storages.exceptions import CurrentLoadPackageStateNotAvailable
 from dlt.destinations.job_client_impl import SqlJobClientBase
@@ -120,3 +121,20 @@ def dialect_of(client: Any) -> str:
 def column_names(cursor: Any) -> list[str]:
     """The columns of a result; that of sqlalchemy has no `description`."""
     return list(cursor._get_columns())  # noqa: SLF001
+
+
+def forget_resolved_settings() -> None:
+    """Forget the settings that dlt has resolved in this thread, secrets and objects among them.
+
+    It keeps them for the trace of the next pipeline step, and that may not come.
+    """
+    get_resolved_traces().clear()
+
+
+def import_plugins() -> None:
+    """Have dlt import the module that is called like the working folder, if there is one.
+
+    It does so when it looks for a destination. In a thread, that would wait for ever for a module
+    that is being imported and waits for the thread.
+    """
+    _ = dlt.current.run_context().module

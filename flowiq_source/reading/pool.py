@@ -1,5 +1,6 @@
 """Several things read at a time, in threads that know nothing of dlt or of each other."""
 
+import contextvars
 import threading
 import time
 from collections import deque
@@ -97,7 +98,9 @@ class Pool(Generic[_T]):
             with self._lock:
                 for _ in range(IN_FLIGHT):
                     # Daemons: the interpreter need not wait for an answer that nobody wants.
-                    threading.Thread(target=self._work, name="flowiq", daemon=True).start()
+                    # In a copy of the context: the log says for which tenant they work.
+                    work = partial(contextvars.copy_context().run, self._work)
+                    threading.Thread(target=work, name="flowiq", daemon=True).start()
         while self._wait():
             yield self._take()
         if self._error:

@@ -503,3 +503,27 @@ def test_a_file_that_the_command_made_opens(run: Run, sandbox: Sandbox, tmp_path
     run()
     with duckdb.connect(str(tmp_path / "flowiq_pipeline.duckdb"), read_only=True) as connection:
         assert connection.sql("FROM flowiq.contacts").fetchall() == []
+
+
+def test_of_many_tenants_the_progress_says_who_runs_and_how_many_are_done() -> None:
+    """A line for all, and one for each that runs; the events say whose they are."""
+    progress = Progress("lines")
+    progress.begin(3)
+    assert progress.lines() == ["0 of 3 tenants"]
+    ada = progress.of("ada")
+    ada._start("Extract flowiq")
+    ada.update("Conversations", 2, total=5)
+    assert progress.lines() == [
+        "0 of 3 tenants",
+        "ada is reading: 2 of 5 conversations",
+    ]
+    progress.ended("ada", "complete")
+    progress.ended("bea", "failed")
+    assert progress.lines() == ["2 of 3 tenants: 1 complete, 1 failed"]
+
+
+def test_the_events_of_many_tenants_say_whose_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    """One a line."""
+    Progress("json").of("ada")._start("Extract flowiq")
+    said = json.loads(capsys.readouterr().err)
+    assert (said["event"], said["tenant_id"], said["step"]) == ("start", "ada", "reading")
