@@ -141,6 +141,8 @@ class Page:
     """Whether a page follows."""
     fingerprint: str = ""
     """The same for the same answer, byte by byte; empty if it was not taken."""
+    is_said: bool = False
+    """Whether the API itself says if a page follows; else it is a guess."""
 
 
 def check_answer(tried: str, status: int, headers: Mapping[str, str], body: bytes) -> Answer:
@@ -150,7 +152,7 @@ def check_answer(tried: str, status: int, headers: Mapping[str, str], body: byte
         FlowiqError: the class says what kind of trouble it is, the text what to do.
     """
     answer = _json_object(body)
-    if status == 200 and answer is not None and not _refuses(answer):
+    if _is_good(status) and answer is not None and not _refuses(answer):
         return answer
     kind, advice = _diagnosis(status, answer)
     message = f"{tried}: HTTP {status}{_what_came(status, answer)}: {advice}"
@@ -230,6 +232,11 @@ def _shallow(text: str) -> str:
     return "".join(kept) + text[start:]
 
 
+def _is_good(status: int) -> bool:
+    """A proxy that changes an answer calls it 203."""
+    return 200 <= status < 300
+
+
 def _refuses(answer: Answer) -> bool:
     success = _flag(answer.success)
     return success is False or (success is None and bool(answer.error))
@@ -239,9 +246,9 @@ def _diagnosis(status: int, answer: Answer | None) -> Verdict:
     if answer is None:
         return _by_status(status, _NOT_FLOWIQ)
     words = _words(answer)
-    if status == 200:
+    if _is_good(status):
         return _first(_BY_WORDS, words) or _SERVER_ERROR
-    if status == 404:
+    if status in {404, 410}:
         # What stands before the API may answer in JSON too; its 404 says nothing of a contact.
         other = _NOT_FOUND if _flag(answer.success) is False else _NOT_FLOWIQ
         return _first(_BY_404_WORDS, words) or other
@@ -275,7 +282,7 @@ def _by_status(status: int, other_4xx: Verdict) -> Verdict:
 def _what_came(status: int, answer: Answer | None) -> str:
     if answer is None:
         return ", no JSON object"
-    return " with success: false" if status == 200 else ""
+    return " with success: false" if _is_good(status) else ""
 
 
 def fingerprint_of(body: bytes) -> str:
@@ -349,18 +356,20 @@ def _page(  # noqa: PLR0913, PLR0917 - what the two listings differ in
     if not isinstance(rows, list):
         _undocumented(tried, f"without a list of {kind}")
     size = _count(said.get(f"{kind}PerPage")) or size
-    return Page(rows, total, _more(said, number, len(rows), size, total))
+    says = _more(said, number, len(rows), size, total)
+    more = len(rows) >= size or is_round(len(rows)) if says is None else says
+    return Page(rows, total, more, is_said=says is not None)
 
 
-def _more(said: dict[str, Any], number: int, rows: int, size: int, total: int | None) -> bool:
-    """Whether a page follows: what the API says of it, else the count, else whether it is full."""
+def _more(
+    said: dict[str, Any], number: int, rows: int, size: int, total: int | None
+) -> bool | None:
+    """Whether the API says that a page follows, or its count does; None if neither does."""
     pages = _count(said.get("totalPages"))
     says = {_flag(said.get("hasNextPage")), None if pages is None else number < pages} - {None}
     if len(says) == 1:
         return bool(says.pop())
-    if total is not None:
-        return (number - 1) * size + rows < total
-    return rows >= size or is_round(rows)
+    return None if total is None else (number - 1) * size + rows < total
 
 
 def is_round(rows: int) -> bool:

@@ -130,6 +130,15 @@ def test_any_other_success_is_one(success: Any) -> None:
     assert read(json.dumps({"messages": ROWS, "error": None}).encode()).rows == ROWS
 
 
+@pytest.mark.parametrize("status", [200, 201, 203, 206])
+def test_a_good_answer_may_have_another_number(status: int) -> None:
+    """A proxy that changes an answer calls it 203; what it says is there to be read."""
+    body = json.dumps({"success": True, "messages": ROWS}).encode()
+    assert read(body, status).rows == ROWS
+    with pytest.raises(errors.NotFlowiq):
+        read(b'{"success": true, "status": "pending"}', status)
+
+
 BY_STATUS: list[tuple[int, Any, type[errors.FlowiqError]]] = [
     (400, "Invalid action", errors.BadRequest),
     (400, "Tenant ID is required", errors.ConfigurationError),
@@ -144,6 +153,9 @@ BY_STATUS: list[tuple[int, Any, type[errors.FlowiqError]]] = [
     (404, "Organisation 'acme' not found", errors.UnknownOrganisation),
     (404, "Invalid endpoint or missing required parameters", errors.BadRequest),
     (404, "INVALID_ENDPOINT", errors.BadRequest),
+    (410, "Contact not found", errors.NotFound),
+    (410, None, errors.NotFound),
+    (203, "Contact not found", errors.NotFound),
     (408, None, errors.ServerError),
     (409, None, errors.BadRequest),
     (422, "Invalid token", errors.BadRequest),
