@@ -7,6 +7,7 @@ or in the column `undocumented`.
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -70,6 +71,10 @@ class Mapped:
         return stored
 
 
+# It would make one contact of many.
+_NO_ID = re.compile(r"(?i:null|none|nil|undefined|nan|n/?a|unknown|[0-]+|\[object object\])")
+
+
 def contact_row(raw: Any, tenant_id: str, synced_at: datetime, extras: Extras) -> Mapped:
     """The `contacts` row of one listed contact.
 
@@ -79,6 +84,9 @@ def contact_row(raw: Any, tenant_id: str, synced_at: datetime, extras: Extras) -
     row = mapped.row
     row |= {"tenant_id": tenant_id, "synced_at": synced_at}
     mapped.identities = identities(_shown(raw) if isinstance(raw, dict) else ())
+    if row["id"] and _NO_ID.fullmatch(row["id"]) and mapped.identities:
+        mapped.reject("id", raw["id"], "a word for nothing, where an id is documented")
+        row["id"] = None
     mapped.own_id = row["id"] or ""
     mapped.addressable = bool(row["id"] or mapped.identities)
     if not mapped.addressable:

@@ -312,10 +312,14 @@ def test_real_text_is_untouched(text: str) -> None:
     assert (mapped.row["content"], mapped.row["caption"], mapped.replaced) == (text, text, 0)
 
 
+_NO_UUID = "00000000-0000-0000-0000-000000000000"
+
+
 @pytest.mark.parametrize(
     ("raw", "contact_id"),
     [
         ({"id": "c", "whatsapp_id": "27"}, "c"),
+        ({"id": "10", "whatsapp_id": "27"}, "10"),
         ({"whatsapp_id": "+27000", "phone_number": "28000"}, "27000"),
         ({"phone_number": "+2 8000"}, "28000"),
         ({"id": [], "phone_number": "28000"}, "28000"),
@@ -324,10 +328,15 @@ def test_real_text_is_untouched(text: str) -> None:
         ({"whatsapp_id": "US.13491"}, "US.13491"),
         ({"whatsapp_id": "", "whatsapp_number": "28000"}, "28000"),
         ({"whatsapp_number": "120363000000000000@g.us"}, "120363000000000000@g.us"),
+        *(
+            ({"id": word, "phone_number": "28000"}, "28000")
+            for word in (*("null", "None", "undefined", "NaN", 0, "0", "[object Object]"), _NO_UUID)
+        ),
+        ({"id": "0"}, "0"),
     ],
 )
 def test_a_contact_has_the_apis_id_or_its_number(raw: Row, contact_id: str) -> None:
-    """Without an id that fits it is a number, else another id of WhatsApp as it is."""
+    """Without an id that is one it is a number, else another id of WhatsApp as it is."""
     mapped = contact(raw)
     assert (mapped.row["id"], mapped.addressable) == (contact_id, True)
 
