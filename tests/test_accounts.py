@@ -93,6 +93,53 @@ def test_ids_that_are_unique_in_a_conversation_only(ledger: Ledger) -> None:
     is_settled(ledger)
 
 
+SAYING_NOTHING: dict[str, Callable[[int], Any]] = {
+    "the same word": lambda _: "undefined",
+    "the same number": lambda _: 0,
+    "the place on the page": str,
+    "one of two": lambda n: str(n % 2),
+}
+
+
+@pytest.mark.parametrize("ids", SAYING_NOTHING)
+@pytest.mark.parametrize("rows", [2, 60, 250, 700])
+def test_ids_that_do_not_tell_messages_apart_are_none(
+    ledger: Ledger, alice: Contact, ids: str, rows: int
+) -> None:
+    """All of them are there, once, in every run; also where they are read in parts."""
+    ledger.sandbox.dialect = IDS
+    write(ledger.sandbox, alice, rows)
+
+    def number(body: dict[str, Any]) -> None:
+        for n, message in enumerate(body["messages"]):
+            message["id"] = SAYING_NOTHING[ids](n)
+
+    ledger.sandbox.intercept = changed(ledger.sandbox, "conversation-messages", number)
+    for news in (0, 1, 1):
+        for n in range(news):
+            ledger.sandbox.world.advance(HOUR)
+            ledger.sandbox.world.add_message(alice, content=f"news {n}")
+        run = ledger.run(part_rows=300)
+        assert run.counts["complete"] == 1
+        assert ledger.texts() == ledger.truth()
+    assert ledger.conversations[alice.id]["surplus"] == 0
+    is_settled(ledger)
+
+
+@pytest.mark.parametrize("rows", [1, 150])
+def test_ids_that_begin_to_repeat_are_given_up(ledger: Ledger, alice: Contact, rows: int) -> None:
+    """What had one of its own before is not doubled."""
+    ledger.sandbox.dialect = IDS
+    write(ledger.sandbox, alice, rows)
+    ledger.run()
+    for n in range(3):
+        ledger.sandbox.world.advance(HOUR)
+        ledger.sandbox.world.add_message(alice, content=f"news {n}", id="null")
+        ledger.run()
+        assert ledger.texts() == ledger.truth()
+    is_settled(ledger)
+
+
 @pytest.mark.parametrize("dialect", [NO_IDS, IDS])
 @pytest.mark.parametrize("wrong_by", [-1, 1, 1000])
 @pytest.mark.parametrize("rows", [0, 99, 100, 250])
@@ -261,6 +308,21 @@ def test_a_contact_that_is_listed_twice_is_one(ledger: Ledger) -> None:
     ledger.sandbox.world.delete_contact(ledger.sandbox.world.contacts[9])
     assert ledger.run().counts["doubtful"] == 1
     assert ledger.run().counts["missing"] == 1
+
+
+@pytest.mark.parametrize("word", ["undefined", 0])
+def test_a_word_for_nothing_is_nobodys_id(ledger: Ledger, word: Any) -> None:
+    """Contacts that all have it are told apart by their numbers."""
+    numbered(ledger.sandbox, 5)
+
+    def name(body: dict[str, Any]) -> None:
+        for contact in body["contacts"]:
+            contact["id"] = word
+
+    ledger.sandbox.intercept = changed(ledger.sandbox, "contacts", name)
+    assert ledger.run().counts["complete"] == 5
+    assert ledger.texts() == ledger.truth()
+    is_settled(ledger)
 
 
 def test_one_number_under_two_names_is_one_contact(ledger: Ledger) -> None:

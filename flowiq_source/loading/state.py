@@ -134,7 +134,7 @@ class TenantState:
             }
 
 
-_FLAGS = ("missing", "doubtful", "unlisted", "failed")
+_FLAGS = ("missing", "doubtful", "unlisted", "failed", "ids_repeat")
 
 
 def _text(cursor: Cursor) -> str:

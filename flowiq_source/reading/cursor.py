@@ -40,6 +40,8 @@ class Cursor(NamedTuple):
     """The doubt is that the contact list had no such contact."""
     failed: bool = False
     """The last reading failed: it is not tried before those that have waited longer."""
+    ids_repeat: bool = False
+    """Its messages have ids that do not tell them apart."""
     next_page: int = 0
     """Of a conversation that is read in parts, oldest first: the page to go on with."""
 

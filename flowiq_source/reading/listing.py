@@ -85,7 +85,7 @@ class Roster:
         passes, one = Passes(), Pass()
         for size in PASS_SIZES[:LISTINGS]:
             self.wasted += len(one.sheets)
-            one = Pass()
+            one = Pass(size=size)
             for page, meter in self._pages(size):
                 if isinstance(page, Exception):
                     if size == PASS_SIZES[0] and not one.sheets:
@@ -100,6 +100,8 @@ class Roster:
                     one.add(page, _Ids(ids, [None] * len(ids), [0] * len(ids)))
                 except Inconsistent as error:
                     self.note(str(error))
+                    break
+                if one.is_over:
                     break
             if self.error:
                 return

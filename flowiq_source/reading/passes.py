@@ -47,6 +47,8 @@ class Pass:
     """One pass over the pages of a listing; before a part of one, others have been read."""
 
     total: int | None = None
+    size: int = PASS_SIZES[0]
+    """How many rows a page it asks for."""
     pages_before: int = 0
     rows_before: int = 0
     first_total: int | None = None
@@ -61,7 +63,13 @@ class Pass:
     disturbed: bool = False
     """Whether the count has changed in a way that rows pushed over a border do not explain."""
     twins: int = 0
+    ids_repeat: bool = False
+    """Whether one id stood for two messages: they differ in their times and in what they say."""
+    is_over: bool = False
+    """Whether the API hands out the same rows again though there are no more."""
     _border: list[str] = field(default_factory=list)
+    _shown: dict[str, tuple[int | None, int]] = field(default_factory=dict)
+    """The time and the looks of what had an id when it was first met."""
 
     def add(self, page: Page, rows: Rows) -> None:
         """Read the next page.
@@ -74,12 +82,17 @@ class Pass:
         repeated = self._repeated(looks, grown)
         self.count_fell |= grown < 0
         self.disturbed |= grown != repeated
+        if self._is_last_page(looks, rows.times, grown):
+            repeated = len(looks)
+        self._compare_ids(rows)
         names = [None] * repeated + self._names(rows.keys[repeated:], looks[repeated:])
         self.times += [at for at, name in zip(rows.times, names, strict=True) if name is not None]
         self.sheets.append(Sheet(rows, names))
         self._border = looks
-        if page.more:
-            self._check_end(repeats=grown <= 0 and bool(names) and not any(names))
+        repeats = grown <= 0 and bool(names) and not any(names)
+        self.is_over = repeats and self._has_all(len(names))
+        if page.more and not self.is_over and not self.ids_repeat:
+            self._check_end(repeats=repeats)
 
     def _grown(self, total: int | None) -> int:
         """How many rows the listing has gained since the last page."""
@@ -97,6 +110,29 @@ class Pass:
             if self._border[-size:] == looks[:size]:
                 return size
         return 0
+
+    def _is_last_page(self, looks: list[str], times: list[int | None], grown: int) -> bool:
+        """Whether it is the last page once more.
+
+        Rows without ids may be equal in truth, if they are of one time and there are so many.
+        """
+        may_be_equal = self.total is not None and self.rows_before + self.rows < self.total
+        is_same = bool(looks) and looks == self._border and grown <= 0
+        return is_same and not (may_be_equal and len(set(times)) == 1)
+
+    def _has_all(self, handed: int) -> bool:
+        """Whether there is nothing behind what an API repeats, which goes by no page number.
+
+        It has shown as many as it counts, or more on a page than it was asked for.
+        """
+        return self.rows_before + self.rows == self.total or handed > self.size
+
+    def _compare_ids(self, rows: Rows) -> None:
+        """Find out whether ids tell rows apart: an edited message has its time, at least."""
+        for key, at, look in zip(rows.keys, rows.times, rows.prints, strict=True):
+            if not isinstance(key, Digest):
+                known_at, known_look = self._shown.setdefault(key, (at, look))
+                self.ids_repeat |= known_at != at and known_look != look
 
     def _names(self, keys: Sequence[str], looks: Sequence[str]) -> list[str | None]:
         """What the rows of one page are called. Equals in one page are two for certain.

@@ -186,8 +186,11 @@ class Run:
             result = self._doubt_losses(one)
             self.left -= not result.unfinished
             self._count_requests(result.meter)
-            if self.backfill_from is None:
-                previous = result.task.previous
+            # Before the first part of a long one.
+            previous = self.known.cursor(result.task.conversation.contact_id)
+            # What fails again was counted when it failed first.
+            fails_again = result.status == "failed" and previous.failed
+            if self.backfill_from is None and not fails_again:
                 # What is read again whole was known, though not when it was from.
                 known = 0 if previous.newest or previous.next_page else previous.known
                 self.counts["newer"] += max(0, result.count_after(previous.newest) - known)

@@ -15,7 +15,7 @@ from flowiq_source.reading.conversation import ConversationResult, Task
 from flowiq_source.reading.cursor import Cursor
 from flowiq_source.reading.faults import reason
 from flowiq_source.reading.passes import PASS_SIZES, Pass, Passes, uncut, with_ids
-from flowiq_source.rows.arrow import MappedPage
+from flowiq_source.rows.arrow import MappedPage, without_id
 from flowiq_source.rows.convert import Origin
 from flowiq_source.times import microseconds
 
@@ -45,7 +45,7 @@ class Ask(NamedTuple):
 MapPage = Callable[[Sequence[RawRow], Origin], MappedPage]
 Walk = Generator[Ask | ConversationResult, Any, None]
 Steps = Generator[Ask, Page, None]
-End = Literal["the end", "known from here", "too much", ""]
+End = Literal["the end", "known from here", "too much", "ids repeat", ""]
 """Why no further page is read; empty if one is."""
 
 
@@ -67,6 +67,9 @@ class _Reading:
 
     def __init__(self, task: Task, map_page: MapPage, now: Callable[[], datetime]) -> None:
         self.task = task._replace(previous=task.previous._replace(failed=False))
+        self._before = self.task.previous
+        """What was known before any part of this reading."""
+        self._ids_repeat = self._before.ids_repeat
         self._map, self._now = map_page, now
         self._way, self._fingerprint = 0, task.previous.first_page
         self._attempts: list[int] = []
@@ -91,13 +94,15 @@ class _Reading:
         except ConfigurationError:
             raise
         except NotFound as error:
+            self.result.task = self._since_before()
             self.result = self.result.missing(str(error))
         except Exception as error:  # noqa: BLE001 - whatever one holds, the others are read
             self.result.status, self.result.error = "failed", reason(error)
         if self.result.status == "failed" and not task.rules.backfill_from:
             # What came is kept, and its number is used up; what was known still counts.
             used = max(task.scan if self.result.pages else 0, task.previous.used)
-            self.result.cursor = task.previous._replace(used=used, run=task.rules.run, failed=True)
+            previous = self._since_before().previous if self._attempts else task.previous
+            self.result.cursor = previous._replace(used=used, run=task.rules.run, failed=True)
 
     def _passes(self) -> Steps:
         """Read from the newest message on, as far back and as often as needed."""
@@ -113,17 +118,17 @@ class _Reading:
                     result.status, result.message_count = "complete", page.total
                     result.cursor = self.task.move()
                     return
-            one = Pass()
+            one = Pass(size=size)
             may_stop = n < MAY_STOP and self.task.since is not None
             try:
                 why_stop = partial(self._why_stop, one, may_stop)
                 end = yield from self._pages(one, page, ask, why_stop)
             finally:
                 result.pages, result.message_count = list(with_ids(one.sheets)), one.first_total
-            if end == "too much":
+            if end in {"too much", "ids repeat"}:
                 result.discarded += len(result.pages)
                 result.pages = []
-                yield from self._part()
+                yield from self._part() if end == "too much" else self._without_ids()
                 return
             if end == "known from here" and one.is_certain:
                 self._conclude((one.first_total or 0) - surplus, surplus)
@@ -134,6 +139,12 @@ class _Reading:
                 return
             result.discarded += len(one.sheets)
         result.error = _restless(one.first_total, len(one.seen), len(PASS_SIZES))
+
+    def _without_ids(self) -> Steps:
+        """Read all of it again, with ids that are computed: one of the API's stood for two rows."""
+        self._ids_repeat = True
+        self.task = self.result.task = self.task._replace(whole=True)
+        yield from self._passes()
 
     def _first(self, ask: Ask) -> Generator[Ask, Page, Page]:
         """A page to begin with, by another address where one finds nothing that must be there."""
@@ -156,20 +167,67 @@ class _Reading:
         """Read a pass from a page on; why it ended."""
         ask = ask._replace(way=self._way)
         while True:
-            one.add(page, self._map(page.rows, self.task.origin(self.result.synced_at)))
-            if not page.rows or not (page.more or one.is_cut):
+            rows = [without_id(row) for row in page.rows] if self._ids_repeat else page.rows
+            one.add(page, self._map(rows, self.task.origin(self.result.synced_at)))
+            if one.ids_repeat:
+                return "ids repeat"
+            if not page.rows or one.is_over or not (page.more or one.is_cut):
                 return "the end"
             if end := why_stop():
                 return end
             ask = ask._replace(number=ask.number + 1)
-            is_promised = page.more and page.total is not None
+            page = yield from self._next(one, ask, is_promised=page.more and page.is_said)
+
+    def _goes_on(self, one: Pass, ask: Ask) -> Generator[Ask, Page, Page]:
+        """The page with which another part begins; see `_next`."""
+        try:
+            page = yield from self._first(ask)
+        except (NotFound, BadRequest):
+            page = Page([], None, more=False)
+        if not page.rows and page.total is None:
+            yield from self._check_end(one, ask._replace(way=self._way))
+        return page
+
+    def _next(self, one: Pass, ask: Ask, *, is_promised: bool) -> Generator[Ask, Page, Page]:
+        """Another page of a conversation; one without rows is the end of it.
+
+        Where pages are not counted, a refusal is how an API may say that there are no more.
+
+        Raises:
+            Inconsistent: it is not.
+        """
+        try:
+            page = yield ask
+        except (NotFound, BadRequest):
+            # There are rows, so there is such a conversation.
+            page = Page([], None, more=False)
+        else:
+            is_promised = False
+        is_short = one.pages_before or one.rows < self.task.previous.known
+        if not page.rows and page.total is None and (is_promised or is_short):
+            yield from self._check_end(one, ask)
+        return page
+
+    def _check_end(self, one: Pass, ask: Ask) -> Steps:
+        """See that there is no row behind those that were read: pages of another size end there.
+
+        Raises:
+            Inconsistent: there is, or it cannot be seen.
+        """
+        rows = one.rows_before + one.listed
+        largest = len(one.sheets[0].names) if one.sheets else ask.size
+        for size in (size for size in range(largest - 1, 1, -1) if rows % size):
             try:
-                page = yield ask
+                page = yield ask._replace(number=rows // size + 1, size=size)
             except (NotFound, BadRequest):
-                if is_promised:
-                    raise
-                # There are rows, so there is such a conversation; the count tells if it was all.
-                return "the end"
+                break
+            if len(page.rows) == rows % size:
+                return
+            break
+        raise Inconsistent(
+            f"the API has no page {ask.number} after {rows} messages, and there is more: "
+            "run again later"
+        )
 
     def _is_unchanged(self, page: Page) -> bool:
         """Whether the first page is what it was when the cursor was made.
@@ -214,18 +272,27 @@ class _Reading:
         return one.first_total - cursor.surplus - one.count_after(cursor.newest) == cursor.known
 
     def _has_shrunk(self, rows: int | None) -> bool:
-        previous, known = self.task.previous, self.task.previous.known
-        whole = previous.is_read and not previous.missing and not previous.next_page
+        previous, known = self._before, self._before.known
         least = max(known * SHRUNK_TO, known * 0.9 - SHRUNK_BY)
-        return rows is not None and whole and rows < least
+        return rows is not None and not previous.missing and rows < least
 
     def _conclude_whole(self, rows: int, total: int | None) -> None:
         """What a reading to the end means."""
         self.result.rescanned_at = self.result.synced_at
         self._conclude(rows, (rows if total is None else total) - rows)
+        self.result.task = self._since_before()
         if not self.task.rules.backfill_from and self._has_shrunk(rows):
-            known = self.task.previous.known
+            known = self._before.known
             self.result = self.result.doubted(f"the API shows {rows} of {known} messages")
+
+    def _since_before(self) -> Task:
+        """The task as if all of its parts were one: held against what was known before them."""
+        before = self._before
+        if self._attempts:
+            # The numbers of parts that were read before are used up.
+            before = before._replace(next_page=0)
+        used = self.task.scan - (not before.next_page)
+        return self.task._replace(previous=before._replace(used=used))
 
     def _conclude(self, rows: int, surplus: int) -> None:
         """What a reading that adds up means, and where the next one starts."""
@@ -247,6 +314,7 @@ class _Reading:
             synced_at=task.rules.started_at,
             rescanned_at=result.rescanned_at or previous.rescanned_at,
             first_page=self._fingerprint,
+            ids_repeat=self._ids_repeat,
         )
 
     def _part(self) -> Steps:
@@ -259,13 +327,24 @@ class _Reading:
         known = previous.known if begun else 0
         one = Pass(pages_before=task.begin - 1, rows_before=known)
         ask = Ask(task.begin, ascending=True)
-        page = yield from self._first(ask)
+        try:
+            page = yield from (self._goes_on(one, ask) if begun else self._first(ask))
+        except Inconsistent:
+            # What was read before may have gone, too, or be told otherwise now.
+            if self._attempts:
+                raise
+            self._begin_again(one, -1)
+            return
         if begun and page.total is not None:
             # What the count was when the part before ended.
             one.total = known + previous.surplus
         end = yield from self._pages(one, page, ask, partial(self._why_cut, one))
         rows, total = known + one.rows, one.total
         surplus = 0 if total is None else total - rows
+        if end == "ids repeat":
+            self._ids_repeat = True
+            self._begin_again(one, -1)
+            return
         # A deletion has pulled a row back over a border that was passed.
         if one.count_fell or (end == "the end" and surplus and rows not in self._attempts[-1:]):
             self._begin_again(one, -1 if one.count_fell else rows)
@@ -284,6 +363,7 @@ class _Reading:
             surplus=0 if total is None else total - rows,
             used=task.scan,
             first_page=self._fingerprint,
+            ids_repeat=self._ids_repeat,
             next_page=task.begin + len(kept),
         )
 
@@ -311,7 +391,13 @@ class _Reading:
         self.result.discarded += len(one.sheets)
         self.result.status, self.result.unfinished = "complete", True
         self.result.cursor = self.task.previous._replace(
-            newest=None, known=0, surplus=0, used=self.task.scan, next_page=0, first_page=""
+            newest=None,
+            known=0,
+            surplus=0,
+            used=self.task.scan,
+            next_page=0,
+            first_page="",
+            ids_repeat=self._ids_repeat,
         )
 
 

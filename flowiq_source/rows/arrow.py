@@ -97,7 +97,8 @@ class MappedPage:
     times: list[int | None]
     """Epoch microseconds; None where unknown."""
     prints: list[int]
-    """Equal, in one process, for rows that are equal in sender, time, content and media."""
+    """Equal, in one process, for rows that are equal in sender, content and media, and in time
+    where that is all that tells them apart."""
     flat: Any
     mapped: dict[int, Mapped]
     origin: Origin
@@ -151,8 +152,7 @@ def map_page(raws: Sequence[Any], origin: Origin, extras: Extras, *, columnar: b
         key = _key(row, origin)
         page.keys.append(key)
         page.times.append(time)
-        # Ids tell the others apart.
-        page.prints.append(_print(row) if isinstance(key, Digest) else 0)
+        page.prints.append(_print(row, time if isinstance(key, Digest) else None))
         row["id"] = str(key)
         if columnar and mapped is None and not row["reactions"]:
             flat.append(row)
@@ -185,10 +185,19 @@ def _time(text: str | None) -> Any:
         return _NO_TIME
 
 
-def _print(row: Row) -> int:
+def _print(row: Row, time: int | None) -> int:
     """What a row looks like to somebody who reads the conversation; its id is no part of it."""
     url = lasting_url(row["media_url"])
-    return hash((row["sender"], row["timestamp"], row["content"], row["media_type"], url))
+    return hash((row["sender"], time, row["content"], row["media_type"], url))
+
+
+def without_id(raw: Any) -> Any:
+    """The row as if it had no id, which is kept under another name."""
+    fields = msgspec.to_builtins(raw) if isinstance(raw, Documented) else raw
+    if not isinstance(fields, dict):
+        return raw
+    rest = {name: value for name, value in fields.items() if name != "id"}
+    return rest | {"repeated_id": fields.get("id")}
 
 
 def _key(row: Row, origin: Origin) -> str:
