@@ -10,7 +10,13 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from flowiq_source.api.answers import Page, RawRow
-from flowiq_source.errors import BadRequest, ConfigurationError, Inconsistent, NotFound
+from flowiq_source.errors import (
+    BadRequest,
+    ConfigurationError,
+    FlowiqError,
+    Inconsistent,
+    NotFound,
+)
 from flowiq_source.reading.conversation import ConversationResult, Task
 from flowiq_source.reading.cursor import Cursor
 from flowiq_source.reading.faults import reason
@@ -180,12 +186,13 @@ class _Reading:
 
     def _goes_on(self, one: Pass, ask: Ask) -> Generator[Ask, Page, Page]:
         """The page with which another part begins; see `_next`."""
+        refused: FlowiqError | None = None
         try:
             page = yield from self._first(ask)
-        except (NotFound, BadRequest):
-            page = Page([], None, more=False)
+        except (NotFound, BadRequest) as error:
+            page, refused = Page([], None, more=False), error
         if not page.rows and page.total is None:
-            yield from self._check_end(one, ask._replace(way=self._way))
+            yield from self._check_end(one, ask._replace(way=self._way), refused)
         return page
 
     def _next(self, one: Pass, ask: Ask, *, is_promised: bool) -> Generator[Ask, Page, Page]:
@@ -196,19 +203,19 @@ class _Reading:
         Raises:
             Inconsistent: it is not.
         """
+        refused: FlowiqError | None = None
         try:
             page = yield ask
-        except (NotFound, BadRequest):
+        except (NotFound, BadRequest) as error:
             # There are rows, so there is such a conversation.
-            page = Page([], None, more=False)
-        else:
-            is_promised = False
+            page, refused = Page([], None, more=False), error
+        is_odd = is_promised and refused is not None
         is_short = one.pages_before or one.rows < self.task.previous.known
-        if not page.rows and page.total is None and (is_promised or is_short):
-            yield from self._check_end(one, ask)
+        if not page.rows and page.total is None and (is_odd or is_short):
+            yield from self._check_end(one, ask, refused)
         return page
 
-    def _check_end(self, one: Pass, ask: Ask) -> Steps:
+    def _check_end(self, one: Pass, ask: Ask, refused: FlowiqError | None) -> Steps:
         """See that there is no row behind those that were read: pages of another size end there.
 
         Raises:
@@ -226,7 +233,7 @@ class _Reading:
             break
         raise Inconsistent(
             f"the API has no page {ask.number} after {rows} messages, and there is more: "
-            "run again later"
+            f"{refused or 'run again later'}"
         )
 
     def _is_unchanged(self, page: Page) -> bool:
