@@ -256,7 +256,8 @@ def _sync(
                 if models.create:
                     keep_models(pipeline, source, models)
 
-        patiently(finish)
+        with turn_at(pipeline, source.schema):
+            patiently(finish)
 
 
 def _given(argument: Any, setting: Any) -> Any:
@@ -343,7 +344,9 @@ def _load_package(  # noqa: PLR0913, PLR0917 - what a package needs
             if wanted != tables:
                 create_views(pipeline, schema, names)
 
-    patiently(load)
+    # Through all attempts: what they have in the staging dataset is in the way of another tenant's.
+    with turn_at(pipeline, source.schema):
+        patiently(load)
     for table, count in written.items():
         if count and not table.startswith("_dlt") and table != names.syncs:
             summary.rows[table] = summary.rows.get(table, 0) + count

@@ -26,6 +26,8 @@ FORGOTTEN = "forgotten"
 """The table of the tombstones that `forget` sets; dlt knows nothing of it."""
 
 CHECKPOINT_MEMORY = "64MB"
+"""What DuckDB may take to bring its log into the file: without a bound, more with each part of a
+long conversation."""
 
 Client = SqlClientBase[Any]
 Rows = list[tuple[Any, ...]]
@@ -47,14 +49,10 @@ def sql_of(pipeline: dlt.Pipeline, schema: Schema) -> Iterator[Client | None]:
 def held_open(pipeline: dlt.Pipeline, schema: Schema) -> Iterator[None]:
     """Have a DuckDB file open for all steps of the block, so that no other comes between them.
 
-    To open it anew takes longer than most steps do, and whoever closes it last writes it anew. Of
-    the threads that load one place, one at a time is in here.
+    To open it anew takes longer than most steps do, and whoever closes it last writes it anew.
     """
     is_file = pipeline.destination.destination_type.endswith(".duckdb")
-    with (
-        turn_at(pipeline, schema),
-        sql_of(pipeline, schema) if is_file else nullcontext() as client,
-    ):
+    with sql_of(pipeline, schema) if is_file else nullcontext() as client:
         yield
         if client is not None:
             _write_through(client)

@@ -14,6 +14,8 @@ import dlt
 import duckdb
 import pytest
 from dlt.common.schema import Schema
+from dlt.destinations.exceptions import DatabaseTransientException
+from dlt.pipeline.pipeline import Pipeline
 
 from flowiq_source import DestinationError
 from flowiq_source.loading.destination import held_open
@@ -144,3 +146,26 @@ def test_no_row_is_quoted_as_long_as_one_thread_is_at_it(
 def refuse() -> None:
     """As a destination does."""
     raise duckdb.IOException("No space left on device")
+
+
+def test_nobody_comes_between_two_attempts_of_a_load(
+    warehouse: Warehouse, sandbox: Sandbox, alice: Contact, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another tenant would empty the staging dataset, which is everybody's."""
+    write(sandbox, alice, 3)
+    load, waiters = Pipeline.load, list[Waiter]()
+
+    def fails_first(pipeline: dlt.Pipeline, **options: Any) -> Any:
+        if not waiters:
+            waiters.append(Waiter(turn_at(pipeline, Schema("flowiq"))))
+            waiters[0].goes_on.set()
+            waiters[0].start()
+            raise DatabaseTransientException(OSError("another tenant is in the way"))
+        assert not waiters[0].has_it.is_set()
+        return load(pipeline, **options)
+
+    monkeypatch.setattr(Pipeline, "load", fails_first)
+    assert warehouse.sync(sandbox).newer == 3
+    waiters[0].join(20)
+    assert waiters[0].has_it.is_set()
+    assert warehouse.one("SELECT count(*) FROM flowiq.messages") == 3
