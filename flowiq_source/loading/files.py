@@ -6,21 +6,22 @@ Parquet files are only appended to; of the rows with one key the newest counts.
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import PurePosixPath
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import dlt
 import duckdb
 import pyarrow as pa
 from dlt.common.destination.exceptions import DestinationUndefinedEntity
 from dlt.common.schema.utils import get_columns_names_with_prop
-from dlt.destinations.impl.filesystem.filesystem import FilesystemClient
 from dlt.extract import DltSource
-from pyarrow import dataset
 
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.loading.destination import Client, sql_of
 from flowiq_source.loading.undocumented import client_of
 from flowiq_source.settings import Settings
+
+if TYPE_CHECKING:
+    from dlt.destinations.impl.filesystem.filesystem import FilesystemClient
 
 _ASKED = (
     *("tenant_id", "contact_id", "id", "scan", "timestamp", "last_message_at", "status"),
@@ -79,7 +80,7 @@ def answers_of(pipeline: dlt.Pipeline, source: DltSource) -> Iterator[Client | N
 
 
 @contextmanager
-def sql_on(client: FilesystemClient) -> Iterator[Client]:
+def sql_on(client: "FilesystemClient") -> Iterator[Client]:
     """SQL on the tables of a folder, with the newest row of each key."""
     memory: Any = dlt.destinations.duckdb(duckdb.connect())
     config = memory.spec()._bind_dataset_name(client.dataset_name)  # noqa: SLF001 - dlt's own way
@@ -95,7 +96,7 @@ def sql_on(client: FilesystemClient) -> Iterator[Client]:
         yield sql
 
 
-def _show(sql: Any, client: FilesystemClient, name: str) -> None:
+def _show(sql: Any, client: "FilesystemClient", name: str) -> None:
     table = client.schema.tables[name]
     if table.get("table_format") == "delta":
         delta = client.load_open_table("delta", name)
@@ -126,8 +127,10 @@ def _view(sql: Any, name: str, rows: Any, which: str = "") -> None:
     sql.execute_sql(f'CREATE VIEW {view} AS SELECT * FROM "{name}_in_files" {which}')  # noqa: S608
 
 
-def _parquet(client: FilesystemClient, name: str) -> Any:
+def _parquet(client: "FilesystemClient", name: str) -> Any:
     """The Parquet files of a table, which may have got columns in between."""
+    from pyarrow import dataset  # noqa: PLC0415 - a tenth of a second, and most have no files
+
     files = client.list_table_files(name)
     if not files:
         raise DestinationUndefinedEntity(name)
@@ -140,7 +143,7 @@ def _parquet(client: FilesystemClient, name: str) -> Any:
     return dataset.dataset([part.replace_schema(schema) for part in parts], schema)
 
 
-def _loaded(client: FilesystemClient) -> list[str]:
+def _loaded(client: "FilesystemClient") -> list[str]:
     """The load packages that were loaded to their end; dlt keeps a file for each."""
     try:
         files = client.list_table_files(client.schema.loads_table_name)
