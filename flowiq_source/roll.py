@@ -1,6 +1,5 @@
 """Where the names of many tenants come from: a TOML file, or a query of the warehouse."""
 
-import difflib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any, Optional
@@ -20,7 +19,7 @@ from flowiq_source.loading.storage_version import make_file
 from flowiq_source.loading.turns import turn_at
 from flowiq_source.loading.undocumented import client_of, column_names
 from flowiq_source.many import AT_ONCE
-from flowiq_source.settings import Settings, shortened
+from flowiq_source.settings import Settings, check_keys, shortened
 from flowiq_source.tenants import Tenant
 
 SECTION = ("sources", "flowiq", "tenants")
@@ -44,7 +43,7 @@ class RollSettings(BaseConfiguration):
 
     def on_resolved(self) -> None:
         """Check what can be checked."""
-        _check_keys()
+        check_keys(SECTION, self.get_resolvable_fields())
         section = ".".join(SECTION)
         if self.file and self.query:
             raise ConfigurationError(f"{section}.file and {section}.query are both set: leave one")
@@ -56,17 +55,6 @@ def roll_settings(**given: Any) -> RollSettings:
     """The settings as dlt's config has them, but for those that are given."""
     known = {name: value for name, value in given.items() if value is not None}
     return resolve_configuration(RollSettings(), sections=SECTION, explicit_value=known or None)
-
-
-def _check_keys() -> None:
-    known = RollSettings.get_resolvable_fields()
-    for provider in dlt.config.config_providers:
-        section = provider.get_value(SECTION[-1], Any, None, *SECTION[:-1])[0]
-        for key in section if isinstance(section, dict) else ():
-            if key not in known:
-                near = difflib.get_close_matches(key.lower(), known, 1, 0.58)
-                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-                raise ConfigurationError(f"{'.'.join(SECTION)}.{key} is no setting: {hint}")
 
 
 def tenants_of(settings: RollSettings, pipeline: Callable[[], dlt.Pipeline]) -> list[Tenant]:

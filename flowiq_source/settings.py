@@ -4,7 +4,7 @@ import difflib
 import math
 import os
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
 from numbers import Integral, Real
 from pathlib import Path
@@ -276,9 +276,29 @@ def _check_keys() -> None:
     known = Settings.get_resolvable_fields()
     for key, place in _configured_keys():
         if key not in known:
-            near = difflib.get_close_matches(key.lower(), known, 1, 0.58)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-            raise ConfigurationError(f"{_SECTION}.{key} is no setting: {hint}{stands_in(place)}")
+            hint = nearest(key, known) + stands_in(place)
+            raise ConfigurationError(f"{_SECTION}.{key} is no setting: {hint}")
+
+
+def check_keys(section: Sequence[str], known: Collection[str]) -> None:
+    """Refuse a key of an inner section that is no setting.
+
+    Raises:
+        ConfigurationError: it is misspelt.
+    """
+    *outer, last = section
+    for provider in dlt.config.config_providers:
+        keys = provider.get_value(last, Any, None, *outer)[0]
+        for key in keys if isinstance(keys, dict) else ():
+            if key not in known:
+                hint = nearest(key, known)
+                raise ConfigurationError(f"{'.'.join(section)}.{key} is no setting: {hint}")
+
+
+def nearest(name: str, known: Collection[str]) -> str:
+    """What an error says of a name that is none of those known."""
+    near = difflib.get_close_matches(name.lower(), known, 1, 0.58)
+    return f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
 
 
 def _configured_keys() -> Iterator[tuple[str, str]]:

@@ -1,6 +1,5 @@
 """Who the tenants are, what their pipelines are called, and how their secrets are found."""
 
-import difflib
 import hashlib
 import re
 from collections.abc import Iterator, Mapping
@@ -17,7 +16,7 @@ from dlt.common.runtime.collector_base import Collector
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.loading.lock import sole
 from flowiq_source.loading.undocumented import delete_at_once
-from flowiq_source.settings import Settings
+from flowiq_source.settings import Settings, nearest
 from flowiq_source.source import FlowiqSource, flowiq_source
 
 _PLAIN = re.compile(r"[a-z0-9]+(_[a-z0-9]+)*")
@@ -92,8 +91,7 @@ def _check_names(settings: Mapping[str, Any]) -> None:
                 f"{name} is no setting of a tenant: its id is known, and `secret` names its token"
             )
         if name not in known:
-            near = difflib.get_close_matches(name.lower(), known, 1, 0.58)
-            hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
+            hint = nearest(name, known)
             raise ConfigurationError(f"{name} is no setting of a tenant: {hint}")
 
 

@@ -8,13 +8,13 @@ from datetime import date
 from typing import Any, NoReturn, Optional
 from zoneinfo import ZoneInfo, available_timezones
 
-import dlt
 from dlt.common.configuration import configspec
 from dlt.common.configuration.resolve import resolve_configuration
 from dlt.common.configuration.specs import BaseConfiguration
 
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.models.calendar import Spans
+from flowiq_source.settings import check_keys
 
 SECTION = ("sources", "flowiq", "models")
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -42,7 +42,7 @@ class ModelSettings(BaseConfiguration):
 
     def on_resolved(self) -> None:
         """Check what can be checked."""
-        _check_keys()
+        check_keys(SECTION, self.get_resolvable_fields())
         if self.time_zone not in available_timezones():
             near = difflib.get_close_matches(self.time_zone, available_timezones(), 1)
             _refuse("time_zone", f"is no time zone: did you mean {near[0]}?" if near else _ZONES)
@@ -73,17 +73,6 @@ def model_settings(**given: Any) -> ModelSettings:
 
 def _refuse(name: str, why: str) -> NoReturn:
     raise ConfigurationError(f"{'.'.join(SECTION)}.{name} {why}")
-
-
-def _check_keys() -> None:
-    known = ModelSettings.get_resolvable_fields()
-    for provider in dlt.config.config_providers:
-        section = provider.get_value("models", Any, None, *SECTION[:2])[0]
-        for key in section if isinstance(section, dict) else ():
-            if key not in known:
-                near = difflib.get_close_matches(key.lower(), known, 1, 0.58)
-                hint = f"did you mean {near[0]}?" if near else f"there are {', '.join(known)}"
-                _refuse(key, f"is no setting: {hint}")
 
 
 def _loaded(value: Any) -> Any:
