@@ -144,16 +144,19 @@ class Progress(Collector):
         logger.setLevel(logging.WARNING if self.display == "none" else logging.INFO)
         logger.propagate = False
         over = threading.Event()
+        # A thread, because dlt is silent while it loads.
+        lines = threading.Thread(target=self._print_lines, args=(over,), daemon=True)
         try:
             if self.display == "live":
                 # It begins with dlt's first step: a command may ask something before.
                 self._live = Live(get_renderable=self._drawn, console=self.console, transient=True)
             if self.display == "lines":
-                # In a thread, because dlt is silent while it loads.
-                threading.Thread(target=self._print_lines, args=(over,), daemon=True).start()
+                lines.start()
             yield
         finally:
             over.set()
+            if lines.ident:
+                lines.join()
             if self._live:
                 self._live.stop()
             logger.removeHandler(handler)

@@ -79,6 +79,7 @@ class Pool(Generic[_T]):
         self._results: deque[_T] = deque()
         self._weight = 0
         self._running: int | None = None
+        self._threads: list[threading.Thread] = []
         self._is_over = False
         self._error: BaseException | None = None
         # Entered by itself: what is raised in a thread from outside can leave a condition locked.
@@ -100,9 +101,13 @@ class Pool(Generic[_T]):
                     # Daemons: the interpreter need not wait for an answer that nobody wants.
                     # In a copy of the context: the log says for which tenant they work.
                     work = partial(contextvars.copy_context().run, self._work)
-                    threading.Thread(target=work, name="flowiq", daemon=True).start()
+                    self._threads.append(threading.Thread(target=work, name="flowiq", daemon=True))
+                    self._threads[-1].start()
         while self._wait():
             yield self._take()
+        # All have left `_work`. An interpreter that ends under one of them complains of leaks.
+        for thread in self._threads:
+            thread.join()
         if self._error:
             raise self._error
 
