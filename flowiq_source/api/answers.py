@@ -353,6 +353,9 @@ def _page(  # noqa: PLR0913, PLR0917 - what the two listings differ in
     text = getattr(answer, kind)
     empty = text == _NULL and (_count(answer.count) if total is None else total) == 0
     rows = [] if empty else _read(text, read)
+    if isinstance(rows, dict) and rows and all(map(str.isdecimal, rows)):
+        # PHP writes a list so from which something was taken out.
+        rows = list(rows.values())
     if not isinstance(rows, list):
         _undocumented(tried, f"without a list of {kind}")
     size = _count(said.get(f"{kind}PerPage")) or size

@@ -273,7 +273,12 @@ def test_null_is_an_empty_list_where_the_count_says_so() -> None:
             page(None, **said)
 
 
-@pytest.mark.parametrize("rows", ["{}", '"none"', "0", "true"])
+def test_a_list_may_be_written_as_an_object_of_its_places() -> None:
+    """As PHP does where something was taken out of it."""
+    assert page({"0": ROWS[0], "2": ROWS[1]}).rows == ROWS
+
+
+@pytest.mark.parametrize("rows", ["{}", '"none"', "0", "true", '{"1": {}, "a": {}}'])
 def test_rows_that_are_no_list_are_an_error_that_passes(rows: str) -> None:
     """There is nothing to keep."""
     answer = check_answer("listing", 200, {}, f'{{"contacts": {rows}}}'.encode())
