@@ -3,6 +3,7 @@
 import itertools
 import json
 from collections.abc import Callable, Sequence
+from datetime import timedelta
 from random import Random
 from typing import Any
 
@@ -335,6 +336,32 @@ def test_one_number_under_two_names_is_one_contact(ledger: Ledger) -> None:
     run = ledger.run()
     assert (run.counts["complete"], run.counts["unlisted"]) == (2, 0)
     assert len(ledger.messages) == 5
+
+
+@pytest.mark.parametrize("told", ["0001-01-01T00:00:00Z", "2020-01-01T00:00:00Z", "inbound"])
+def test_a_list_whose_times_are_not_those_of_the_last_messages_hides_none(
+    ledger: Ledger, told: str
+) -> None:
+    """A time that never moves, or is that of the last message of a customer."""
+    ledger.sandbox.dialect = "overview"
+    world = ledger.sandbox.world
+    for n in range(10):
+        write(ledger.sandbox, world.add_contact(f"278200000{n:02d}"), 3)
+        at = world.now + timedelta(seconds=9)
+        world.add_message(world.contacts[n], at, sender="human-whatsapp", content="answer")
+
+    def tell(body: dict[str, Any]) -> None:
+        for contact in body["contacts"]:
+            history = world.find(contact["whatsapp_number"]).history(world.now)  # type: ignore[union-attr]
+            inbound = next(m for m in history if m.sender == "user-whatsapp")
+            contact["last_message_time"] = told if told != "inbound" else inbound.at.isoformat()
+
+    ledger.sandbox.intercept = changed(ledger.sandbox, "contacts", tell)
+    for n in range(3):
+        world.advance(30 * DAY)
+        world.add_message(world.contacts[n], sender="human-whatsapp", content=f"news {n}")
+        assert ledger.run().counts["complete"] == 10
+        assert ledger.texts() == ledger.truth()
 
 
 def test_a_list_of_contacts_that_moves_while_it_is_read(ledger: Ledger) -> None:

@@ -15,6 +15,13 @@ RETRY_MISSING_AFTER = timedelta(days=7)
 """How often a conversation that the API answers with 404 is asked for again."""
 
 
+WHOLE_SECOND = timedelta(seconds=1)
+"""By so much two times of one message may differ: one of them has no fractions."""
+
+MAY_BE_BEHIND = 0.05
+"""Of so many conversations the contact list may not know the newest message."""
+
+
 @dataclass(frozen=True)
 class Schedule:
     """What a run reads, the most useful first; `quiet` are the cursors of what it need not ask."""
@@ -32,12 +39,13 @@ def make_schedule(
     whole = rules.full_refresh
     tasks = (Task(c, cursor_of(c.contact_id), rules, whole) for c in conversations)
     due = [task for task in tasks if _is_due(task)]
+    is_told = _tells_of_the_last(due)
     turns = _turns(due, rules.rescan_share)
     asked, quiet = [], []
     for task in due:
         if task.conversation.contact_id in turns:
             asked.append(task._replace(whole=True))
-        elif not task.whole and _is_quiet(task):
+        elif is_told and not task.whole and _is_quiet(task):
             quiet.append(task.previous)
         else:
             asked.append(task)
@@ -68,7 +76,24 @@ def _is_quiet(task: Task) -> bool:
     if last_message_at is None or cursor.newest is None or cursor.missing or cursor.doubtful:
         return False
     is_old = cursor.synced_at - last_message_at >= task.rules.lookback
-    return last_message_at <= cursor.newest and is_old and not _is_stale(task)
+    is_newest = last_message_at <= cursor.newest and not _is_behind(task)
+    return is_newest and is_old and not _is_stale(task)
+
+
+def _is_behind(task: Task) -> bool:
+    """Whether the contact list speaks of an older message than the newest that was read."""
+    newest, last_message_at = task.previous.newest, task.conversation.last_message_at
+    return bool(newest and last_message_at and newest - last_message_at >= WHOLE_SECOND)
+
+
+def _tells_of_the_last(due: Sequence[Task]) -> bool:
+    """Whether the contact list's times are those of the last messages, as far as can be seen.
+
+    They may be of what customers write alone, or never move. One here and there is behind because
+    the newest message was deleted.
+    """
+    told = [task for task in due if task.previous.newest and task.conversation.last_message_at]
+    return sum(map(_is_behind, told)) <= max(1, len(told) * MAY_BE_BEHIND)
 
 
 def _turns(due: Sequence[Task], share: float) -> set[str]:

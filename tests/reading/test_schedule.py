@@ -124,6 +124,21 @@ def test_a_cursor_from_the_future_proves_nothing() -> None:
     assert (len(schedule(known).due), schedule(known).stale) == (2, 2)
 
 
+def test_a_list_whose_times_are_behind_calls_nothing_quiet() -> None:
+    """Not that conversation, and none at all where there are several of them."""
+    old = NOW - 30 * DAY
+
+    def asked(behind: int, of: int, by: timedelta = HOUR) -> int:
+        times = [old - by * (n < behind) for n in range(of)]
+        read = cursor(NOW - DAY, old)
+        return len(order([(conversation(str(n), at), read) for n, at in enumerate(times)]))
+
+    assert [asked(0, 40), asked(1, 40), asked(2, 40), asked(3, 40)] == [0, 1, 2, 40]
+    assert [asked(1, 1), asked(1, 5), asked(2, 5)] == [1, 1, 5]
+    # One of them is written without fractions of a second.
+    assert asked(40, 40, by=timedelta(milliseconds=999)) == 0
+
+
 def test_a_missing_conversation_is_asked_for_when_it_shows_life_or_a_week_has_passed() -> None:
     """At once if its contact had not been listed, and with a full refresh."""
     missing = cursor(NOW - DAY, NOW - 9 * DAY)._replace(missing=True)
