@@ -127,6 +127,24 @@ def test_ids_that_do_not_tell_messages_apart_are_none(
     is_settled(ledger)
 
 
+@pytest.mark.parametrize("dialects", [(NO_IDS, IDS), (IDS, NO_IDS)])
+@pytest.mark.parametrize("rows", [3, 150, 650])
+@pytest.mark.parametrize("news", [0, 1])
+def test_an_account_that_changes_to_other_ids_doubles_nothing(
+    ledger: Ledger, alice: Contact, dialects: tuple[str, str], rows: int, news: int
+) -> None:
+    """Each conversation is read to its beginning once; and once more when it changes back."""
+    write(ledger.sandbox, alice, rows)
+    for dialect in (*dialects, dialects[0], "mixed"):
+        ledger.sandbox.dialect = dialect
+        for n in range(news):
+            ledger.sandbox.world.advance(HOUR)
+            ledger.sandbox.world.add_message(alice, content=f"news {n}")
+        assert ledger.run(part_rows=300).counts["complete"] == 1
+        assert ledger.texts() == ledger.truth()
+        is_settled(ledger)
+
+
 @pytest.mark.parametrize("rows", [1, 150])
 def test_ids_that_begin_to_repeat_are_given_up(ledger: Ledger, alice: Contact, rows: int) -> None:
     """What had one of its own before is not doubled."""

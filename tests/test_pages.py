@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable
+from random import Random
 from typing import Any
 
 import pytest
@@ -79,7 +80,9 @@ def test_a_page_that_was_promised_and_is_refused_is_a_failure(
     for new in (133, 0):
         run = ledger.run()
         assert (run.counts["failed"], run.counts["complete"], run.counts["newer"]) == (1, 11, new)
-        assert "no page 2 after 100 messages" in ledger.conversations[long]["error"]
+        error = ledger.conversations[long]["error"]
+        assert "no page 2 after 100 messages" in error
+        assert f"page 2: HTTP {status}" in error
         assert len(ledger.current()) == 133
         assert ledger.asked == 11 + 3
     sandbox.intercept = saying(sandbox, says)
@@ -199,6 +202,70 @@ def test_an_api_that_goes_by_no_page_number_is_read_once(
 
 
 @DIALECTS
+@pytest.mark.parametrize("says", ["whether a page follows", "nothing"])
+@pytest.mark.parametrize("part_rows", [10**6, 200])
+def test_an_api_that_repeats_its_last_page_is_no_alarm(
+    sandbox: Sandbox, dialect: str, says: str, part_rows: int
+) -> None:
+    """Whatever page behind it is asked for: pages of another size show that there is no more."""
+    ledger = ledger_of(sandbox, dialect, 100, 250, 400, *[3] * 97)
+
+    def clamped(params: dict[str, str]) -> Reply | None:
+        kind = "contacts" if params["action"] == "contacts" else "messages"
+        for page in range(int(params["page"]), 0, -1):
+            asked = params | {"page": str(page)}
+            body: dict[str, Any] = json.loads(sandbox.usual_answer(asked).body)
+            if body[kind]:
+                break
+        is_full = len(body[kind]) == int(params["limit"])
+        body["pagination"] = {"hasNextPage": is_full} if says != "nothing" else {}
+        return reply_json(200, body)
+
+    sandbox.intercept = clamped
+    for new in (100 + 250 + 400 + 3 * 97, 0):
+        run = ledger.run(part_rows=part_rows)
+        assert (run.counts["complete"], run.counts["unlisted"]) == (100, 0)
+        assert (run.counts["newer"], len(ledger.messages)) == (new, 100 + 250 + 400 + 3 * 97)
+        assert ledger.texts() == ledger.truth()
+        assert len(sandbox.requests) - ledger.asked == 3
+
+
+@DIALECTS
+@pytest.mark.parametrize("seed", range(3))
+def test_a_count_that_wobbles_keeps_no_long_conversation_from_its_end(
+    sandbox: Sandbox, dialect: str, seed: int
+) -> None:
+    """Where it falls, the page before is looked at again: no row has moved back over it."""
+    random = Random(seed)
+    ledger = ledger_of(sandbox, dialect, 1000, 3)
+
+    def wobble(body: dict[str, Any], _: dict[str, str]) -> None:
+        body["pagination"]["totalMessages"] += random.choice([-1, 0, 1])
+
+    sandbox.intercept = saying(sandbox, "everything", wobble)
+    for _ in range(3):
+        assert ledger.run(part_rows=300).counts["complete"] == 2
+        assert ledger.texts() == ledger.truth()
+        assert len(ledger.messages) == 1003
+
+
+def test_a_surplus_is_nothing_to_read(sandbox: Sandbox) -> None:
+    """However large: a message more costs what it always costs, and no reading in parts."""
+    ledger = ledger_of(sandbox, IDS, 250)
+
+    def miscount(body: dict[str, Any], _: dict[str, str]) -> None:
+        body["pagination"]["totalMessages"] += 5000
+
+    sandbox.intercept = saying(sandbox, "everything", miscount)
+    ledger.run(part_rows=300)
+    sandbox.world.advance(HOUR)
+    sandbox.world.add_message(sandbox.world.contacts[0])
+    assert ledger.run(part_rows=300, lookback_days=1).counts["complete"] == 1
+    assert ledger.asked == 1
+    assert ledger.texts() == ledger.truth()
+
+
+@DIALECTS
 @pytest.mark.parametrize("says", SAYS)
 def test_a_page_that_is_handed_out_for_all_others_is_a_failure(
     sandbox: Sandbox, dialect: str, says: str
@@ -222,7 +289,7 @@ def test_a_page_that_is_handed_out_for_all_others_is_a_failure(
     sandbox.intercept = cached
     run = ledger.run()
     assert (run.counts["failed"], run.counts["complete"]) == (1, 1)
-    assert (len(ledger.messages), ledger.asked) == (103, 3)
+    assert (len(ledger.messages), ledger.asked) == (103, 4)
     sandbox.intercept = saying(sandbox, says)
     assert ledger.run().counts["complete"] == 2
     assert ledger.texts() == ledger.truth()

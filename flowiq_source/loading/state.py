@@ -134,7 +134,10 @@ class TenantState:
             }
 
 
-_FLAGS = ("missing", "doubtful", "unlisted", "failed", "ids_repeat")
+_FLAGS = (
+    *("missing", "doubtful", "unlisted", "failed"),
+    *("ids_repeat", "has_ids", "lacks_ids"),
+)
 
 
 def _text(cursor: Cursor) -> str:

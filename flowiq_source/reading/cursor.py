@@ -42,6 +42,10 @@ class Cursor(NamedTuple):
     """The last reading failed: it is not tried before those that have waited longer."""
     ids_repeat: bool = False
     """Its messages have ids that do not tell them apart."""
+    has_ids: bool = False
+    """Some of its messages have an id of the API's,"""
+    lacks_ids: bool = False
+    """and some have none."""
     next_page: int = 0
     """Of a conversation that is read in parts, oldest first: the page to go on with."""
 

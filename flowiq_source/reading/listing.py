@@ -101,7 +101,8 @@ class Roster:
                 except Inconsistent as error:
                     self.note(str(error))
                     break
-                if one.is_over:
+                if one.repeats:
+                    yield from self._check_end(one, page)
                     break
             if self.error:
                 return
@@ -113,6 +114,18 @@ class Roster:
         if (unlisted := (one.total or 0) - len(self.by_id)) > 0:
             listed = f"listed {len(one.seen)}, {LISTINGS} times"
             self.note(f"the API counts {one.total} contacts and {listed}", unlisted)
+
+    def _check_end(self, one: Pass, repeated: Page) -> Iterator[Listed]:
+        """See that nobody is behind the last contact, though a page is repeated."""
+        if one.is_over or not repeated.more:
+            return
+        if place := one.last_rows():
+            number, size = place
+            page, meter = self._page(number, size)
+            yield Listed([], meter)
+            if isinstance(page, Page) and one.ends_with(page, size):
+                return
+        self.note(f"the API repeats a page of contacts after {one.listed}, and there are more")
 
     def list_chosen(self, numbers: Sequence[str], known_contacts: int) -> Iterator[Listed]:
         """The contacts with these numbers: asked for one by one, or from the list if shorter."""

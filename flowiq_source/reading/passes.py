@@ -65,19 +65,26 @@ class Pass:
     twins: int = 0
     ids_repeat: bool = False
     """Whether one id stood for two messages: they differ in their times and in what they say."""
+    repeats: bool = False
+    """Whether its last page had nothing but rows that it had been handed before."""
     is_over: bool = False
-    """Whether the API hands out the same rows again though there are no more."""
-    _border: list[str] = field(default_factory=list)
+    """Whether it repeats what it has shown because there is no more."""
+    has_ids: bool = False
+    """Whether any of its rows had an id of the API's,"""
+    lacks_ids: bool = False
+    """and whether any had none."""
+    border: list[str] = field(default_factory=list)
+    """What the rows of the last page look like."""
     _shown: dict[str, tuple[int | None, int]] = field(default_factory=dict)
     """The time and the looks of what had an id when it was first met."""
 
     def add(self, page: Page, rows: Rows) -> None:
-        """Read the next page.
+        """Read the next page; what repeats is left out.
 
         Raises:
-            Inconsistent: it says that another follows, and that cannot be.
+            Inconsistent: it says that another follows, and there can be none.
         """
-        looks = _looks(rows)
+        looks = looks_of(rows)
         grown = self._grown(page.total)
         repeated = self._repeated(looks, grown)
         self.count_fell |= grown < 0
@@ -87,12 +94,14 @@ class Pass:
         self._compare_ids(rows)
         names = [None] * repeated + self._names(rows.keys[repeated:], looks[repeated:])
         self.times += [at for at, name in zip(rows.times, names, strict=True) if name is not None]
+        self.border = looks
+        self.repeats = grown <= 0 and bool(names) and not any(names)
+        self.is_over = self.repeats and self._has_all(len(names))
+        if self.repeats:
+            return
         self.sheets.append(Sheet(rows, names))
-        self._border = looks
-        repeats = grown <= 0 and bool(names) and not any(names)
-        self.is_over = repeats and self._has_all(len(names))
-        if page.more and not self.is_over and not self.ids_repeat:
-            self._check_end(repeats=repeats)
+        if page.more:
+            self._check_end()
 
     def _grown(self, total: int | None) -> int:
         """How many rows the listing has gained since the last page."""
@@ -106,8 +115,8 @@ class Pass:
 
         Rows without ids can only be told from true equals by how many rows have arrived.
         """
-        for size in range(min(grown, len(looks), len(self._border)), 0, -1):
-            if self._border[-size:] == looks[:size]:
+        for size in range(min(grown, len(looks), len(self.border)), 0, -1):
+            if self.border[-size:] == looks[:size]:
                 return size
         return 0
 
@@ -117,7 +126,7 @@ class Pass:
         Rows without ids may be equal in truth, if they are of one time and there are so many.
         """
         may_be_equal = self.total is not None and self.rows_before + self.rows < self.total
-        is_same = bool(looks) and looks == self._border and grown <= 0
+        is_same = bool(looks) and looks == self.border and grown <= 0
         return is_same and not (may_be_equal and len(set(times)) == 1)
 
     def _has_all(self, handed: int) -> bool:
@@ -130,7 +139,10 @@ class Pass:
     def _compare_ids(self, rows: Rows) -> None:
         """Find out whether ids tell rows apart: an edited message has its time, at least."""
         for key, at, look in zip(rows.keys, rows.times, rows.prints, strict=True):
-            if not isinstance(key, Digest):
+            if isinstance(key, Digest):
+                self.lacks_ids = True
+            else:
+                self.has_ids = True
                 known_at, known_look = self._shown.setdefault(key, (at, look))
                 self.ids_repeat |= known_at != at and known_look != look
 
@@ -155,12 +167,7 @@ class Pass:
             names.append(name)
         return names
 
-    def _check_end(self, *, repeats: bool) -> None:
-        if repeats:
-            raise Inconsistent(
-                "the API hands out the same rows again and says that more follow: "
-                "it repeats a page; run again later"
-            )
+    def _check_end(self) -> None:
         total, pages = self.total, self.pages_before + len(self.sheets)
         rows = self.rows_before + self.rows
         most = MOST_PAGES if total is None else 10 * MOST_PAGES
@@ -169,6 +176,21 @@ class Pass:
                 f"the API counts {total} and says after {rows} rows on {pages} pages that more "
                 "follow: its list has no end; run again later"
             )
+
+    def last_rows(self) -> tuple[int, int] | None:
+        """The number of a page of another size that is not full and ends with the last row.
+
+        With its size; None where there is no such size.
+        """
+        rows = self.rows_before + self.listed
+        largest = len(self.sheets[0].names) if self.sheets else self.size
+        sizes = (size for size in range(largest - 1, 1, -1) if rows % size)
+        size = next(sizes, 0)
+        return (rows // size + 1, size) if size else None
+
+    def ends_with(self, page: Page, size: int) -> bool:
+        """Whether that page says that there is no row behind the last one."""
+        return len(page.rows) == (self.rows_before + self.listed) % size
 
     @property
     def is_cut(self) -> bool:
@@ -206,7 +228,7 @@ def is_cut(sizes: Sequence[int], total: int | None) -> bool:
     return is_full and total is not None and sum(sizes) < total
 
 
-def _looks(rows: Rows) -> list[str]:
+def looks_of(rows: Rows) -> list[str]:
     """What tells rows apart by sight: the id, or else all that is not going to change."""
     pairs = zip(rows.keys, rows.prints, strict=True)
     return [f"{key}/{look}" if isinstance(key, Digest) else key for key, look in pairs]

@@ -10,17 +10,11 @@ from functools import partial
 from typing import Any, Literal, NamedTuple
 
 from flowiq_source.api.answers import Page, RawRow
-from flowiq_source.errors import (
-    BadRequest,
-    ConfigurationError,
-    FlowiqError,
-    Inconsistent,
-    NotFound,
-)
+from flowiq_source.errors import BadRequest, ConfigurationError, Inconsistent, NotFound
 from flowiq_source.reading.conversation import ConversationResult, Task
 from flowiq_source.reading.cursor import Cursor
 from flowiq_source.reading.faults import reason
-from flowiq_source.reading.passes import PASS_SIZES, Pass, Passes, uncut, with_ids
+from flowiq_source.reading.passes import PASS_SIZES, Pass, Passes, looks_of, uncut, with_ids
 from flowiq_source.rows.arrow import MappedPage, without_id
 from flowiq_source.rows.convert import Origin
 from flowiq_source.times import microseconds
@@ -38,6 +32,9 @@ SHRUNK_BY = 10
 """and one that shows so many fewer than nine tenths of it."""
 
 
+_EMPTY = "it is empty; run again later"
+
+
 class Ask(NamedTuple):
     """A page that a walk wants."""
 
@@ -51,7 +48,7 @@ class Ask(NamedTuple):
 MapPage = Callable[[Sequence[RawRow], Origin], MappedPage]
 Walk = Generator[Ask | ConversationResult, Any, None]
 Steps = Generator[Ask, Page, None]
-End = Literal["the end", "known from here", "too much", "ids repeat", ""]
+End = Literal["the end", "known from here", "too much", "other ids", ""]
 """Why no further page is read; empty if one is."""
 
 
@@ -76,8 +73,13 @@ class _Reading:
         self._before = self.task.previous
         """What was known before any part of this reading."""
         self._ids_repeat = self._before.ids_repeat
+        goes_on = self.task.begin > 1 or self.task.trusted is not None
+        self._has_ids = goes_on and self._before.has_ids
+        self._lacks_ids = goes_on and self._before.lacks_ids
         self._map, self._now = map_page, now
         self._way, self._fingerprint = 0, task.previous.first_page
+        self._border: list[str] = []
+        """What the rows of the page before the next part look like."""
         self._attempts: list[int] = []
         """What readings came to that had to be begun again: rows, -1 if something has moved."""
 
@@ -131,10 +133,10 @@ class _Reading:
                 end = yield from self._pages(one, page, ask, why_stop)
             finally:
                 result.pages, result.message_count = list(with_ids(one.sheets)), one.first_total
-            if end in {"too much", "ids repeat"}:
+            if end in {"too much", "other ids"}:
                 result.discarded += len(result.pages)
                 result.pages = []
-                yield from self._part() if end == "too much" else self._without_ids()
+                yield from self._part() if end == "too much" else self._anew(one)
                 return
             if end == "known from here" and one.is_certain:
                 self._conclude((one.first_total or 0) - surplus, surplus)
@@ -146,9 +148,20 @@ class _Reading:
             result.discarded += len(one.sheets)
         result.error = _restless(one.first_total, len(one.seen), len(PASS_SIZES))
 
-    def _without_ids(self) -> Steps:
-        """Read all of it again, with ids that are computed: one of the API's stood for two rows."""
-        self._ids_repeat = True
+    def _has_other_ids(self, one: Pass) -> bool:
+        """Whether rows have ids where none had, or have none where all had: they would be doubled.
+
+        Of a conversation that is read to its beginning, the old ones are gone then.
+        """
+        known = self.task.trusted
+        if known is None or not (known.has_ids or known.lacks_ids):
+            return False
+        return (one.has_ids > known.has_ids) or (one.lacks_ids > known.lacks_ids)
+
+    def _anew(self, one: Pass) -> Steps:
+        """Read all of it again, with ids that are computed where the API's stand for two rows."""
+        self._ids_repeat |= one.ids_repeat
+        self._has_ids = self._lacks_ids = False
         self.task = self.result.task = self.task._replace(whole=True)
         yield from self._passes()
 
@@ -173,10 +186,16 @@ class _Reading:
         """Read a pass from a page on; why it ended."""
         ask = ask._replace(way=self._way)
         while True:
-            rows = [without_id(row) for row in page.rows] if self._ids_repeat else page.rows
-            one.add(page, self._map(rows, self.task.origin(self.result.synced_at)))
-            if one.ids_repeat:
-                return "ids repeat"
+            one.add(page, self._mapped(page))
+            if one.ids_repeat or (not ask.ascending and self._has_other_ids(one)):
+                return "other ids"
+            if ask.ascending and one.count_fell:
+                one.count_fell = not (yield from self._has_stayed(one, ask))
+            self._has_ids |= one.has_ids
+            self._lacks_ids |= one.lacks_ids
+            if one.repeats and page.more and not one.is_over:
+                yield from self._check_end(one, ask, "it repeats a page; run again later")
+                return "the end"
             if not page.rows or one.is_over or not (page.more or one.is_cut):
                 return "the end"
             if end := why_stop():
@@ -186,14 +205,38 @@ class _Reading:
 
     def _goes_on(self, one: Pass, ask: Ask) -> Generator[Ask, Page, Page]:
         """The page with which another part begins; see `_next`."""
-        refused: FlowiqError | None = None
+        what = _EMPTY
         try:
             page = yield from self._first(ask)
         except (NotFound, BadRequest) as error:
-            page, refused = Page([], None, more=False), error
+            page, what = Page([], None, more=False), str(error)
         if not page.rows and page.total is None:
-            yield from self._check_end(one, ask._replace(way=self._way), refused)
+            yield from self._check_end(one, ask._replace(way=self._way), what)
         return page
+
+    def _mapped(self, page: Page) -> MappedPage:
+        rows = [without_id(row) for row in page.rows] if self._ids_repeat else page.rows
+        return self._map(rows, self.task.origin(self.result.synced_at))
+
+    def _looks_back(self, ask: Ask) -> Generator[Ask, Page, bool]:
+        """Whether there is still the page before this one, which another run has read."""
+        try:
+            page = yield ask._replace(number=ask.number - 1, way=self._way)
+        except (NotFound, BadRequest):
+            return False
+        self._border = looks_of(self._mapped(page))
+        return bool(self._border)
+
+    def _has_stayed(self, one: Pass, ask: Ask) -> Generator[Ask, Page, bool]:
+        """Whether the page before this one is what it was: then no row has moved back over it.
+
+        What the count has lost is behind, or was never there.
+        """
+        before = looks_of(one.sheets[-2].rows) if len(one.sheets) > 1 else self._border
+        if not before:
+            return False
+        page = yield ask._replace(number=ask.number - 1)
+        return looks_of(self._mapped(page)) == before
 
     def _next(self, one: Pass, ask: Ask, *, is_promised: bool) -> Generator[Ask, Page, Page]:
         """Another page of a conversation; one without rows is the end of it.
@@ -203,37 +246,36 @@ class _Reading:
         Raises:
             Inconsistent: it is not.
         """
-        refused: FlowiqError | None = None
+        what = _EMPTY
         try:
             page = yield ask
         except (NotFound, BadRequest) as error:
             # There are rows, so there is such a conversation.
-            page, refused = Page([], None, more=False), error
-        is_odd = is_promised and refused is not None
+            page, what = Page([], None, more=False), str(error)
+        else:
+            is_promised = False
         is_short = one.pages_before or one.rows < self.task.previous.known
-        if not page.rows and page.total is None and (is_odd or is_short):
-            yield from self._check_end(one, ask, refused)
+        if not page.rows and page.total is None and (is_promised or is_short):
+            yield from self._check_end(one, ask, what)
         return page
 
-    def _check_end(self, one: Pass, ask: Ask, refused: FlowiqError | None) -> Steps:
+    def _check_end(self, one: Pass, ask: Ask, what: str) -> Steps:
         """See that there is no row behind those that were read: pages of another size end there.
 
         Raises:
             Inconsistent: there is, or it cannot be seen.
         """
-        rows = one.rows_before + one.listed
-        largest = len(one.sheets[0].names) if one.sheets else ask.size
-        for size in (size for size in range(largest - 1, 1, -1) if rows % size):
+        if place := one.last_rows():
+            number, size = place
             try:
-                page = yield ask._replace(number=rows // size + 1, size=size)
+                page = yield ask._replace(number=number, size=size)
             except (NotFound, BadRequest):
-                break
-            if len(page.rows) == rows % size:
+                page = Page([], None, more=True)
+            if one.ends_with(page, size):
                 return
-            break
+        rows = one.rows_before + one.listed
         raise Inconsistent(
-            f"the API has no page {ask.number} after {rows} messages, and there is more: "
-            f"{refused or 'run again later'}"
+            f"the API has no page {ask.number} after {rows} messages, and there is more: {what}"
         )
 
     def _is_unchanged(self, page: Page) -> bool:
@@ -250,7 +292,8 @@ class _Reading:
         reaches = may_stop and self._reaches(one)
         if reaches and self._explains(one):
             return "known from here"
-        known = task.trusted.known if task.trusted and may_stop and not reaches else 0
+        behind = task.trusted if may_stop and not reaches else None
+        known = behind.known + behind.surplus if behind else 0
         rows = max((total or 0) - known, one.rows)
         is_much = rows > task.rules.part_rows and not task.rules.backfill_from
         return "too much" if is_much and not self._has_shrunk(total) else ""
@@ -322,6 +365,8 @@ class _Reading:
             rescanned_at=result.rescanned_at or previous.rescanned_at,
             first_page=self._fingerprint,
             ids_repeat=self._ids_repeat,
+            has_ids=self._has_ids,
+            lacks_ids=self._lacks_ids,
         )
 
     def _part(self) -> Steps:
@@ -332,23 +377,25 @@ class _Reading:
         task, result, previous = self.task, self.result, self.task.previous
         begun = task.begin > 1
         known = previous.known if begun else 0
-        one = Pass(pages_before=task.begin - 1, rows_before=known)
+        one = Pass(pages_before=task.begin - 1, rows_before=known, border=self._border)
         ask = Ask(task.begin, ascending=True)
         try:
             page = yield from (self._goes_on(one, ask) if begun else self._first(ask))
+            if begun and page.total is not None:
+                # What the count was when the part before ended.
+                one.total = known + previous.surplus
+            end = yield from self._pages(one, page, ask, partial(self._why_cut, one))
         except Inconsistent:
-            # What was read before may have gone, too, or be told otherwise now.
-            if self._attempts:
+            if self._border or not begun:
                 raise
-            self._begin_again(one, -1)
+            if (yield from self._looks_back(ask)):
+                yield from self._part()
+            else:
+                self._begin_again(one, -1)
             return
-        if begun and page.total is not None:
-            # What the count was when the part before ended.
-            one.total = known + previous.surplus
-        end = yield from self._pages(one, page, ask, partial(self._why_cut, one))
         rows, total = known + one.rows, one.total
         surplus = 0 if total is None else total - rows
-        if end == "ids repeat":
+        if end == "other ids":
             self._ids_repeat = True
             self._begin_again(one, -1)
             return
@@ -362,6 +409,7 @@ class _Reading:
         if end == "the end":
             self._conclude_whole(rows, total)
             return
+        self._border = looks_of(kept[-1].rows)
         rows = known + result.rows
         result.status, result.unfinished = "complete", True
         result.cursor = previous._replace(
@@ -371,6 +419,8 @@ class _Reading:
             used=task.scan,
             first_page=self._fingerprint,
             ids_repeat=self._ids_repeat,
+            has_ids=self._has_ids,
+            lacks_ids=self._lacks_ids,
             next_page=task.begin + len(kept),
         )
 
@@ -393,6 +443,7 @@ class _Reading:
             Inconsistent: that has not helped.
         """
         self._attempts.append(rows)
+        self._border = []
         if len(self._attempts) >= READINGS:
             raise Inconsistent(_restless(one.total, one.rows_before + one.rows, READINGS))
         self.result.discarded += len(one.sheets)
