@@ -330,6 +330,8 @@ def contact_of(tried: str, answer: Answer) -> RawRow:
 
 
 _NULL = msgspec.Raw(b"null")
+_NO_ROWS = [_NULL, msgspec.Raw(), msgspec.Raw(b"{}")]
+"""How servers write an empty list, too."""
 
 
 def _read(text: msgspec.Raw, read: ReadRows) -> Any:
@@ -347,32 +349,36 @@ def _page(  # noqa: PLR0913, PLR0917 - what the two listings differ in
 ) -> Page:
     # The vendor's file does not require a pagination.
     said = answer.pagination if isinstance(answer.pagination, dict) else {}
-    if _integral(said.get("currentPage")) not in (None, number):
-        _undocumented(tried, "of another page")
-    total = _count(said.get(f"total{kind.title()}"))
+    total, pages = (_count(said.get(name)) for name in (f"total{kind.title()}", "totalPages"))
     text = getattr(answer, kind)
-    empty = text == _NULL and (_count(answer.count) if total is None else total) == 0
+    empty = text in _NO_ROWS and (_count(answer.count) if total is None else total) == 0
     rows = [] if empty else _read(text, read)
     if isinstance(rows, dict) and rows and all(map(str.isdecimal, rows)):
         # PHP writes a list so from which something was taken out.
         rows = list(rows.values())
     if not isinstance(rows, list):
         _undocumented(tried, f"without a list of {kind}")
+    # Beside rows, a zero is what a server writes that has not counted.
+    is_blank = bool(rows) and 0 in {total, pages}
+    at = _integral(said.get("currentPage"))
+    if at not in (None, number) and not (is_blank and at == 0):
+        _undocumented(tried, "of another page")
     size = _count(said.get(f"{kind}PerPage")) or size
-    says = _more(said, number, len(rows), size, total)
+    follows = _flag(said.get("hasNextPage"))
+    if is_blank:
+        total, pages, follows = total or None, pages or None, follows or None
+    seen = (number - 1) * size + len(rows)
+    says = _more({follows, None if pages is None else number < pages}, seen, total)
     more = len(rows) >= size or is_round(len(rows)) if says is None else says
     return Page(rows, total, more, is_said=says is not None)
 
 
-def _more(
-    said: dict[str, Any], number: int, rows: int, size: int, total: int | None
-) -> bool | None:
+def _more(said: set[bool | None], seen: int, total: int | None) -> bool | None:
     """Whether the API says that a page follows, or its count does; None if neither does."""
-    pages = _count(said.get("totalPages"))
-    says = {_flag(said.get("hasNextPage")), None if pages is None else number < pages} - {None}
+    says = said - {None}
     if len(says) == 1:
-        return bool(says.pop())
-    return None if total is None else (number - 1) * size + rows < total
+        return says.pop()
+    return None if total is None else seen < total
 
 
 def is_round(rows: int) -> bool:

@@ -263,14 +263,38 @@ def test_a_full_page_without_pagination_is_followed(pagination: Any, rows: Any, 
     assert read(json.dumps(body).encode()) == Page(rows, None, more)
 
 
-def test_null_is_an_empty_list_where_the_count_says_so() -> None:
+@pytest.mark.parametrize("rows", [None, {}, ...])
+def test_nothing_is_an_empty_list_where_the_count_says_so(rows: Any) -> None:
     """And otherwise no list at all."""
+
+    def answer(**said: Any) -> Page:
+        written = {} if rows is ... else {"messages": rows}
+        return read(json.dumps({"success": True} | written | said).encode())
+
     nothing = {"totalMessages": "0", "totalPages": 0, "hasNextPage": False}
-    assert page(None, **nothing).rows == []
-    assert read(b'{"success": true, "messages": null, "count": 0}').rows == []
+    assert answer(pagination=nothing).rows == []
+    assert answer(count=0).rows == []
     for said in ({"totalMessages": 1}, {"totalMessages": None}):
         with pytest.raises(errors.NotFlowiq, match="without a list of messages"):
-            page(None, **said)
+            answer(pagination=said)
+
+
+@pytest.mark.parametrize(
+    "blank",
+    [
+        {"totalMessages": 0},
+        {"totalMessages": 0, "totalPages": 0},
+        {"currentPage": 0, "totalMessages": 0, "totalPages": 0, "hasNextPage": False},
+    ],
+    ids=str,
+)
+def test_a_zero_beside_rows_counts_nothing(blank: dict[str, Any]) -> None:
+    """As a server writes that has not counted: a full page is followed, unless it says more."""
+    unsaid = {"totalPages": None, "hasNextPage": None} | blank
+    assert page(FULL, **unsaid) == Page(FULL, None, more=True)
+    assert page(ROWS, **unsaid) == Page(ROWS, None, more=False)
+    assert page(ROWS, **unsaid | {"hasNextPage": True}).more
+    assert page([], **unsaid | {"currentPage": 3}).total == 0
 
 
 def test_a_list_may_be_written_as_an_object_of_its_places() -> None:
