@@ -205,7 +205,7 @@ def test_a_404_by_id_is_asked_for_by_number(ledger: Ledger) -> None:
     assert ledger.texts() == ledger.truth()
 
 
-@pytest.mark.parametrize("status", [500, 404, 400])
+@pytest.mark.parametrize("status", [500, 404, 400, 401, 403])
 def test_a_page_of_contacts_that_fails_for_good_is_left_out(sandbox: Sandbox, status: int) -> None:
     """The others are read, nothing is gone, and the run is not complete."""
     for n in range(250):

@@ -7,7 +7,13 @@ from functools import partial
 
 from flowiq_source.api.answers import Page, RawRow
 from flowiq_source.api.client import FlowiqClient, Meter, Params
-from flowiq_source.errors import BadRequest, Inconsistent, NotFound
+from flowiq_source.errors import (
+    BadRequest,
+    ConfigurationError,
+    FlowiqError,
+    Inconsistent,
+    NotFound,
+)
 from flowiq_source.reading.conversation import Conversation
 from flowiq_source.reading.faults import attempt, reason
 from flowiq_source.reading.passes import PASS_SIZES, Pass, Passes, is_cut
@@ -188,7 +194,13 @@ class Roster:
 
     def _page(self, number: int, size: int) -> tuple[Page | Exception, Meter]:
         meter = Meter()
-        return attempt(lambda: self.api.contacts(number, meter, size=size)), meter
+        try:
+            return attempt(partial(self.api.contacts, number, meter, size=size)), meter
+        except ConfigurationError as error:
+            # A token that has shown others is not the wrong one.
+            if not self.by_id:
+                raise
+            return FlowiqError(str(error)), meter
 
     def _search(self, value: str) -> tuple[RawRow | Exception, Meter]:
         meter = Meter()
