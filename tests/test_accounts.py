@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from flowiq_source.errors import CredentialsError
-from flowiq_source.sandbox import Contact, Reply, Sandbox, documented, reply_json
+from flowiq_source.sandbox import Contact, Reply, Sandbox, World, documented, reply_json
 from flowiq_source.sandbox.actions import ACTIONS
 from tests.support.history import DAY, HOUR, write
 from tests.support.ledger import Ledger
@@ -143,6 +143,61 @@ def test_an_account_that_changes_to_other_ids_doubles_nothing(
         assert ledger.run(part_rows=300).counts["complete"] == 1
         assert ledger.texts() == ledger.truth()
         is_settled(ledger)
+
+
+def other_ids(world: World) -> None:
+    """Those of an account that was moved."""
+    for n, contact in enumerate(world.contacts):
+        contact.id = f"moved-{n}"
+
+
+@pytest.mark.parametrize("way", [("overview", IDS), (NO_IDS, "overview"), (IDS, IDS)], ids=str)
+@pytest.mark.parametrize("part_rows", [10_000, 100])
+def test_contacts_that_get_other_ids_double_nothing(
+    ledger: Ledger, way: tuple[str, str], part_rows: int
+) -> None:
+    """They have their numbers and their messages; that they have others is no fault."""
+    for n, rows in enumerate([250, 3, 3, 3, 0]):
+        contact = ledger.sandbox.world.add_contact(f"278200000{n:02d}")
+        write(ledger.sandbox, contact, rows)
+    ledger.sandbox.dialect = way[0]
+    ledger.run()
+    ledger.sandbox.dialect = way[1]
+    other_ids(ledger.sandbox.world)
+    for _ in range(2):
+        run = ledger.run(part_rows=part_rows)
+        assert (run.counts["complete"] + run.counts["quiet"], run.is_complete) == (5, True)
+        assert ledger.texts() == ledger.truth()
+        assert sum(row["status"] == "missing" for row in ledger.conversations.values()) == 5
+
+
+@pytest.mark.parametrize("how", ["sync", "run"])
+def test_an_account_that_is_moved_doubles_nothing(
+    warehouse: Warehouse, sandbox: Sandbox, how: str
+) -> None:
+    """In a real warehouse."""
+    numbered(sandbox, 5)
+    for rows in (5, 10):
+        getattr(warehouse, how)(sandbox)
+        assert warehouse.one("SELECT count(*) FROM flowiq.messages") == rows
+        assert warehouse.one(
+            "SELECT count(*) FROM flowiq.messages JOIN flowiq.conversations c "
+            "USING (tenant_id, contact_id) WHERE messages.scan >= c.scan"
+        ) == len(sandbox.world.contacts)
+        other_ids(sandbox.world)
+
+
+def test_a_contact_whose_other_id_shows_nothing_keeps_its_messages(ledger: Ledger) -> None:
+    """An id that the API itself does not know is no proof."""
+    numbered(ledger.sandbox, 5)
+    ledger.run()
+    before = ledger.truth()
+    other_ids(ledger.sandbox.world)
+    for contact in ledger.sandbox.world.contacts:
+        contact.messages.clear()
+    for _ in range(2):
+        assert not ledger.run().is_complete
+        assert ledger.texts() == before
 
 
 @pytest.mark.parametrize("rows", [1, 150])

@@ -25,6 +25,8 @@ class Conversation(NamedTuple):
     """The addresses to ask by, the preferred one first."""
     last_message_at: datetime | None = None
     unread: bool = False
+    number: str = ""
+    """Short for the number of its contact, where that is not the id."""
 
     def is_active_after(self, cursor: Cursor) -> bool:
         """Whether the contact list shows more than was read."""
@@ -205,7 +207,9 @@ class ConversationResult:
             confirmed=replace(self, pages=[]) if is_second else None,
         )
 
-    def missing(self, error: str, *, unlisted: bool = False) -> "ConversationResult":
+    def missing(
+        self, error: str, *, unlisted: bool = False, certain: bool = False
+    ) -> "ConversationResult":
         """The API has no such conversation, or lists no such contact: all messages are gone."""
         task, previous = self.task, self.task.previous
         result = replace(self, status="missing", error=error, pages=[])
@@ -216,6 +220,8 @@ class ConversationResult:
         scan = previous.used + 1
         result.rescanned_at = self.synced_at
         result.cursor = task.move(scan=scan, used=scan, rescanned_at=task.rules.started_at, **state)
+        if certain:
+            return result
         if unlisted or (previous.known and not previous.missing):
             return result.doubted(error)
         # There was nothing to lose. Where that is all that the API ever says, it is a fault.

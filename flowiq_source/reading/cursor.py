@@ -1,9 +1,15 @@
 """What is kept of a conversation from one sync to the next."""
 
+import zlib
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from flowiq_source.times import BEGINNING
+
+
+def short(text: str) -> str:
+    """Six characters that tell one text from another, mostly."""
+    return f"{zlib.crc32(text.encode()) & 0xFFFFFF:06x}"
 
 
 class Cursor(NamedTuple):
@@ -46,8 +52,14 @@ class Cursor(NamedTuple):
     """Some of its messages have an id of the API's,"""
     lacks_ids: bool = False
     """and some have none."""
+    number: str = ""
+    """Short for the number of its contact, where that is not the id; see `short`."""
     next_page: int = 0
     """Of a conversation that is read in parts, oldest first: the page to go on with."""
+
+    def who(self, contact_id: str) -> str:
+        """The same for one number, whatever id its contact has."""
+        return self.number or short(contact_id)
 
     @property
     def is_read(self) -> bool:

@@ -15,6 +15,7 @@ from flowiq_source.errors import (
     NotFound,
 )
 from flowiq_source.reading.conversation import Conversation
+from flowiq_source.reading.cursor import short
 from flowiq_source.reading.faults import attempt, reason
 from flowiq_source.reading.passes import PASS_SIZES, Pass, Passes, is_cut
 from flowiq_source.reading.pool import in_order
@@ -244,7 +245,11 @@ def conversation_of(mapped: Mapped) -> Conversation:
     number = address(mapped.identities)
     ways = conversation_ways(mapped.own_id, number) if mapped.addressable else []
     unread = bool(row["unread_count"] or row["has_unread_messages"])
-    return Conversation(row["id"], row["whatsapp_id"], ways, row["last_message_at"], unread)
+    # With an id of the API's, a contact may have been known by its number before, or by another id.
+    has_both = bool(mapped.number_id) and mapped.number_id != row["id"]
+    short_number = short(mapped.number_id) if has_both else ""
+    last_at = row["last_message_at"]
+    return Conversation(row["id"], row["whatsapp_id"], ways, last_at, unread, short_number)
 
 
 def conversation_ways(contact_id: str, number: str) -> list[Params]:

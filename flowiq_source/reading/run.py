@@ -109,6 +109,8 @@ class Run:
     """How many requests for conversations it was refused, as if by a wrong token."""
     _is_answered: bool = False
     """Whether any was answered."""
+    _arrived: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """The conversations that are new and how many messages they have, by `Cursor.who`."""
     _works: set[str] = field(default_factory=set)
     """The parameters that have found messages where they were tried first."""
 
@@ -134,6 +136,9 @@ class Run:
             doubts_ways=len(cursors) > 1 and not self.way and nobody,
             part_rows=self.part_rows,
         )
+        for contact_id, cursor in cursors.items():
+            if cursor.run == self.known.number:
+                self._note_arrival(contact_id, cursor)
         self._in_doubt = {contact for contact, c in cursors.items() if c.doubtful and c.is_read}
         self._is_incremental = self.backfill_from is None and settings.phone_numbers is None
 
@@ -330,10 +335,12 @@ class Run:
         known = len(self._unsettled) - new
         live = sum(c.is_read and not c.missing for c in self.known.cursors.values())
         # A run with a limit asks for few: those that earlier ones left in doubt count too.
-        in_doubt = self._in_doubt | {one.task.conversation.contact_id for one in unlisted}
+        gone = {one.task.conversation.contact_id: one.status for one in unlisted}
+        doubted = {contact_id for contact_id, status in gone.items() if status == "doubtful"}
+        in_doubt = self._in_doubt - gone.keys() | doubted
         is_fault = (
             _too_many(self.counts["doubtful"] + known, self._asked + known)
-            or (bool(known or unlisted) and _too_many(len(in_doubt), live))
+            or (bool(known or doubted) and _too_many(len(in_doubt), live))
             or (new > 1 and not (live or self.counts["complete"]))
         )
         if is_fault and not self.settings.force:
@@ -357,9 +364,21 @@ class Run:
             if contact_id not in self.roster.by_id and cursor.is_read and not cursor.missing:
                 task = Task(Conversation(contact_id), cursor, self._rules)
                 result = ConversationResult(task, self.now())
+                if self._has_another_id(contact_id, cursor):
+                    why = "the API lists this contact by another id"
+                    yield result.missing(why, unlisted=True, certain=True)
+                    continue
                 result = result.missing("the API no longer lists this contact", unlisted=True)
                 # What the API counts beyond what it lists may be this one.
                 yield replace(result, confirmed=None) if self.roster.is_short else result
+
+    def _note_arrival(self, contact_id: str, cursor: Cursor) -> None:
+        self._arrived[cursor.who(contact_id)] = contact_id, cursor.known
+
+    def _has_another_id(self, contact_id: str, cursor: Cursor) -> bool:
+        """Whether a new conversation has the number of this one, and its messages."""
+        other, messages = self._arrived.get(cursor.who(contact_id), (contact_id, 0))
+        return other != contact_id and messages >= cursor.known * (1 - MAY_VANISH)
 
     def _count_requests(self, meter: Meter) -> None:
         self.counts["requests"] += meter.requests
@@ -374,6 +393,9 @@ class Run:
         if not result.unfinished:
             self.counts[result.status] += 1
             self._asked += previous.is_read and not previous.missing
+            is_new = not self.known.cursor(contact_id).is_read
+            if is_new and result.status == "complete" and result.cursor:
+                self._note_arrival(contact_id, result.cursor)
         if self.backfill_from is None:
             self.counts["saved"] += result.saved
         if result.status == "failed":

@@ -367,6 +367,7 @@ class _Reading:
             ids_repeat=self._ids_repeat,
             has_ids=self._has_ids,
             lacks_ids=self._lacks_ids,
+            number=task.conversation.number,
         )
 
     def _part(self) -> Steps:

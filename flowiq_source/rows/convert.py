@@ -43,8 +43,9 @@ class Mapped:
     `rejected` holds what did not fit. `replaced` counts the NULs and lone surrogates that no
     warehouse can hold and that became U+FFFD, `overflowed` the undocumented fields that got no
     column of their own. Of a contact, `identities` are whom its numbers and ids stand for, `own_id`
-    is the API's id of it, it is `addressable` if the API can be asked for its conversation, and
-    `forgotten` if it was erased and is not to come back.
+    is the API's id of it and `number_id` what its id would be without one, it is `addressable` if
+    the API can be asked for its conversation, and `forgotten` if it was erased and is not to come
+    back.
     """
 
     row: Row
@@ -53,6 +54,7 @@ class Mapped:
     overflowed: int = 0
     identities: list[Identity] = field(default_factory=list)
     own_id: str = ""
+    number_id: str = ""
     addressable: bool = True
     forgotten: bool = False
 
@@ -91,7 +93,8 @@ def contact_row(raw: Any, tenant_id: str, synced_at: datetime, extras: Extras) -
     mapped.addressable = bool(row["id"] or mapped.identities)
     if not mapped.addressable:
         mapped.reject("id", None, "neither an id nor a number: the conversation cannot be read")
-    row["id"] = row["id"] or address(mapped.identities) or _contact_digest(row, raw)
+    mapped.number_id = address(mapped.identities)
+    row["id"] = row["id"] or mapped.number_id or _contact_digest(row, raw)
     return mapped
 
 

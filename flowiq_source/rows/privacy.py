@@ -109,6 +109,8 @@ class Policy:
         who = {row_id, *(known.value for known in mapped.identities)}
         if any({text, hasher.exact(text)} & self.forgotten for text in who):
             mapped.forgotten, mapped.addressable = True, False
+        if self.pseudonymise and mapped.number_id:
+            mapped.number_id = hasher.exact(mapped.number_id)
         if self.pseudonymise and _is_personal(mapped):
             # As it is: of two ids that are written otherwise, one would swallow the other.
             mapped.row = mapped.row | {"id": hasher.exact(row_id)}
