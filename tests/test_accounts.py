@@ -384,6 +384,26 @@ def test_a_contact_that_is_listed_twice_is_one(ledger: Ledger) -> None:
     assert ledger.run().counts["missing"] == 1
 
 
+@pytest.mark.parametrize("says", ["everything", "nothing"])
+def test_a_reading_that_fails_doubles_nothing(ledger: Ledger, alice: Contact, says: str) -> None:
+    """A message arrives between the first and the second page, and there is no third."""
+    write(ledger.sandbox, alice, 250)
+    world, usual = ledger.sandbox.world, stingy(ledger.sandbox, 100, says)
+
+    def act(params: dict[str, str]) -> Reply | None:
+        page = int(params["page"]) if params["action"] == "conversation-messages" else 0
+        if page == 2 and len(alice.messages) == 250:
+            world.add_message(alice, content="news")
+        return Reply(500, b"{}") if page == 3 else usual(params)
+
+    ledger.sandbox.intercept = act
+    assert ledger.run().counts["failed"] == 1
+    assert not ledger.texts() - ledger.truth()
+    ledger.sandbox.intercept = usual
+    ledger.run()
+    assert ledger.texts() == ledger.truth()
+
+
 @pytest.mark.parametrize("word", ["undefined", 0])
 def test_a_word_for_nothing_is_nobodys_id(ledger: Ledger, word: Any) -> None:
     """Contacts that all have it are told apart by their numbers."""

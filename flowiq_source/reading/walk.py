@@ -132,7 +132,9 @@ class _Reading:
                 why_stop = partial(self._why_stop, one, may_stop)
                 end = yield from self._pages(one, page, ask, why_stop)
             finally:
-                result.pages, result.message_count = list(with_ids(one.sheets)), one.first_total
+                # Where a row may be one that was met before, a failure leaves it to the next run.
+                result.pages = list(with_ids(one.sheets, twins=False))
+                result.message_count = one.first_total
             if end in {"too much", "other ids"}:
                 result.discarded += len(result.pages)
                 result.pages = []
