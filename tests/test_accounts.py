@@ -145,6 +145,39 @@ def test_an_account_that_changes_to_other_ids_doubles_nothing(
         is_settled(ledger)
 
 
+def without_fractions(message: dict[str, Any]) -> None:
+    """Times to the second."""
+    message["created_at"] = message["created_at"][:19] + "Z"
+
+
+def by_other_words(message: dict[str, Any]) -> None:
+    """Senders by other names."""
+    message["sender_type"] = message["sender_type"].replace("user-whatsapp", "customer")
+
+
+@pytest.mark.parametrize("write_it", [without_fractions, by_other_words])
+@pytest.mark.parametrize("rows", [3, 150, 650])
+def test_an_api_that_writes_times_or_senders_otherwise_doubles_nothing(
+    ledger: Ledger, alice: Contact, write_it: Callable[[dict[str, Any]], None], rows: int
+) -> None:
+    """Where ids are computed of them: each conversation is read to its beginning once."""
+    ledger.sandbox.world.now = ledger.sandbox.world.now.replace(microsecond=345_000)
+    write(ledger.sandbox, alice, rows)
+    ledger.run(part_rows=300)
+    ledger.sandbox.intercept = changed(
+        ledger.sandbox,
+        "conversation-messages",
+        lambda body: list(map(write_it, body["messages"])),
+    )
+    for n in range(2):
+        ledger.sandbox.world.advance(HOUR)
+        ledger.sandbox.world.add_message(alice, content=f"news {n}")
+        assert ledger.run(part_rows=300).counts["complete"] == 1
+        assert ledger.asked <= (2 + rows // 100 * 2 if n == 0 else 2)
+        assert len(ledger.current()) == rows + n + 1
+    is_settled(ledger)
+
+
 def other_ids(world: World) -> None:
     """Those of an account that was moved."""
     for n, contact in enumerate(world.contacts):

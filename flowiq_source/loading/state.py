@@ -153,17 +153,19 @@ def _text(cursor: Cursor) -> str:
         sum(getattr(cursor, name) << bit for bit, name in enumerate(_FLAGS)),
         cursor.next_page,
         cursor.first_page,
-        *filter(None, [cursor.number]),
+        cursor.number,
+        cursor.last_id,
     )
     return ",".join(map(str, parts))
 
 
 def _cursor(text: Any) -> Cursor | None:
     # One of an earlier shape is as good as none.
-    if not isinstance(text, str) or text.count(",") not in {10, 11}:
+    if not isinstance(text, str) or text.count(",") not in {10, 12}:
         return None
     newest, known, surplus, scan, used, run, synced_at, rescanned_at, *rest = text.split(",")
-    flags, next_page, page, *number = rest
+    # An earlier shape ends here.
+    flags, next_page, page, number, last_id = (*rest, "", "")[:5]
     return Cursor(
         newest=from_microseconds(int(newest)) if newest else None,
         known=int(known),
@@ -175,7 +177,8 @@ def _cursor(text: Any) -> Cursor | None:
         rescanned_at=_from_milliseconds(int(rescanned_at)),
         first_page=page,
         next_page=int(next_page),
-        number="".join(number),
+        number=number,
+        last_id=last_id,
         **{name: bool(int(flags) >> bit & 1) for bit, name in enumerate(_FLAGS)},
     )
 

@@ -8,8 +8,8 @@ from flowiq_source.times import BEGINNING
 
 
 def short(text: str) -> str:
-    """Six characters that tell one text from another, mostly."""
-    return f"{zlib.crc32(text.encode()) & 0xFFFFFF:06x}"
+    """Four characters that tell one text from another, mostly: the state holds many of them."""
+    return f"{zlib.crc32(text.encode()) & 0xFFFF:04x}"
 
 
 class Cursor(NamedTuple):
@@ -54,6 +54,8 @@ class Cursor(NamedTuple):
     """and some have none."""
     number: str = ""
     """Short for the number of its contact, where that is not the id; see `short`."""
+    last_id: str = ""
+    """Short for the id of its newest message; empty where that is not the one of `newest`."""
     next_page: int = 0
     """Of a conversation that is read in parts, oldest first: the page to go on with."""
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from flowiq_source.api.answers import Page, RawRow
 from flowiq_source.errors import BadRequest, ConfigurationError, Inconsistent, NotFound
 from flowiq_source.reading.conversation import ConversationResult, Task
-from flowiq_source.reading.cursor import Cursor
+from flowiq_source.reading.cursor import Cursor, short
 from flowiq_source.reading.faults import reason
 from flowiq_source.reading.passes import PASS_SIZES, Pass, Passes, looks_of, uncut, with_ids
 from flowiq_source.rows.arrow import MappedPage, without_id
@@ -315,13 +315,19 @@ class _Reading:
         """Whether the API's count is what was known plus what is new.
 
         If it is not, a message arrived late with an old time, or one is gone: read on to the end.
+        So where the newest known has another id: others have as well, and would be there twice.
         """
         cursor = self.task.trusted
         if cursor is None or cursor.newest is None:
             return True
-        if one.first_total is None:
+        if one.first_total is None or not self._shows(one, cursor.last_id):
             return False
         return one.first_total - cursor.surplus - one.count_after(cursor.newest) == cursor.known
+
+    @staticmethod
+    def _shows(one: Pass, last_id: str) -> bool:
+        keys = (key for sheet in one.sheets for key in sheet.rows.keys)
+        return not last_id or last_id in map(short, keys)
 
     def _has_shrunk(self, rows: int | None) -> bool:
         previous, known = self._before, self._before.known
@@ -370,6 +376,7 @@ class _Reading:
             has_ids=self._has_ids,
             lacks_ids=self._lacks_ids,
             number=task.conversation.number,
+            last_id=self._last_id(newest),
         )
 
     def _part(self) -> Steps:
@@ -415,8 +422,10 @@ class _Reading:
         self._border = looks_of(kept[-1].rows)
         rows = known + result.rows
         result.status, result.unfinished = "complete", True
+        newest = max(self._newest_of_parts(), default=None)
         result.cursor = previous._replace(
-            newest=max(self._newest_of_parts(), default=None),
+            newest=newest,
+            last_id=self._last_id(newest),
             known=rows,
             surplus=0 if total is None else total - rows,
             used=task.scan,
@@ -426,6 +435,15 @@ class _Reading:
             lacks_ids=self._lacks_ids,
             next_page=task.begin + len(kept),
         )
+
+    def _last_id(self, newest: datetime | None) -> str:
+        """Short for the id of the message of that time, in this part or those before it."""
+        at, pages = newest and microseconds(newest), self.result.pages
+        pairs = (pair for page in pages for pair in zip(page.keys, page.times, strict=True))
+        ids = [key for key, time in pairs if time == at]
+        before = self.task.previous
+        goes_on = self.task.begin > 1 and newest == before.newest
+        return short(min(ids)) if ids and at else before.last_id * goes_on
 
     def _newest_of_parts(self) -> Iterator[datetime]:
         """The newest time of this part and of those before it, which may be the newer ones.

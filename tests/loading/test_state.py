@@ -20,7 +20,8 @@ NOW = datetime(2026, 1, 2, 3, 4, 5, 678000, tzinfo=timezone.utc)
         Cursor(None, 0, 0, 2, 2, 9, NOW, NOW, missing=True),
         Cursor(NOW, 50_000, used=1, next_page=501),
         Cursor(failed=True, run=3),
-        Cursor(NOW, 3, number="0a1b2c"),
+        Cursor(NOW, 3, number="0a1b", last_id="2c3d"),
+        Cursor(NOW, 3, last_id="2c3d"),
     ],
 )
 def test_a_cursor_comes_back(cursor: Cursor) -> None:
