@@ -204,6 +204,15 @@ def test_contacts_that_get_other_ids_double_nothing(
         assert sum(row["status"] == "missing" for row in ledger.conversations.values()) == 5
 
 
+def test_contacts_that_get_their_old_ids_back_double_nothing(ledger: Ledger) -> None:
+    """By their ids, by their numbers, and by their ids again."""
+    numbered(ledger.sandbox, 5)
+    for dialect in (IDS, "overview", IDS, "overview"):
+        ledger.sandbox.dialect = dialect
+        assert ledger.run().is_complete
+        assert ledger.texts() == ledger.truth()
+
+
 @pytest.mark.parametrize("how", ["sync", "run"])
 def test_an_account_that_is_moved_doubles_nothing(
     warehouse: Warehouse, sandbox: Sandbox, how: str
@@ -598,6 +607,52 @@ def test_a_conversation_that_cannot_be_mapped_fails_alone(
     assert "TypeError in test_accounts.py" in ledger.conversations[bad]["error"]
     assert "secret" not in all_logs()
     assert ledger.run().counts["complete"] == 5
+
+
+ID_OF_9_MB = [(b'"id":', b'"id": "%s", "x":' % (b"7" * 9_000_000))]
+ODD_VALUES = [
+    (b'"message 0"', b'"message \xff"'),
+    (b'"whatsapp_id":', b'"deep": %s, "whatsapp_id":' % (b"[" * 990 + b"]" * 990)),
+    (b'"totalMessages": 3', b'"totalMessages": %d' % 2**63),
+    (b'"message":', b'"read_by": {"27831234567": 1}, "27831234567": 1, "message":'),
+]
+ODD_HEADERS = {
+    "Retry-After": "\xb2",
+    "X-RateLimit-Remaining": "9" * 5000,
+    "X-RateLimit-Limit": "9" * 400,
+    "Date": "Fri, 01 Jan 99999 00:00:00 GMT",
+}
+
+
+@pytest.mark.parametrize("odd", [ID_OF_9_MB, ODD_VALUES], ids=["an id of 9 MB", "values"])
+@pytest.mark.parametrize("how", ["sync", "run"])
+def test_nothing_that_the_api_says_ends_a_run(
+    warehouse: Warehouse, sandbox: Sandbox, odd: list[tuple[bytes, bytes]], how: str
+) -> None:
+    """In a real warehouse, of one of two contacts, before a good run and after it."""
+    for number in ("27820000001", "27820000002"):
+        write(sandbox, sandbox.world.add_contact(number), 3)
+    said = set()
+
+    def answer(params: dict[str, str]) -> Reply:
+        usual = sandbox.usual_answer(params)
+        body = usual.body
+        for usually, instead in odd if params.get("contactId") != "2" else ():
+            if usually in body:
+                said.add(usually)
+            body = body.replace(usually, instead, 1)
+        return Reply(usual.status, body, usual.headers | ODD_HEADERS)
+
+    for intercept in (answer, None, answer):
+        sandbox.intercept = intercept
+        getattr(warehouse, how)(sandbox)
+        assert warehouse.one(
+            "SELECT count(*) FROM flowiq.messages m JOIN flowiq.conversations c "
+            "USING (tenant_id, contact_id) WHERE m.scan >= c.scan AND c.status = 'complete'"
+        ) == sum(len(contact.messages) for contact in sandbox.world.contacts)
+    assert len(said) == len(odd)
+    columns = warehouse.query("SELECT column_name FROM information_schema.columns")
+    assert not [name for (name,) in columns if "2783" in name]
 
 
 def refused_to(sandbox: Sandbox, contacts: Sequence[Contact]) -> None:

@@ -393,7 +393,8 @@ class Run:
         if not result.unfinished:
             self.counts[result.status] += 1
             self._asked += previous.is_read and not previous.missing
-            is_new = not self.known.cursor(contact_id).is_read
+            before = self.known.cursor(contact_id)
+            is_new = before.missing or not before.is_read
             if is_new and result.status == "complete" and result.cursor:
                 self._note_arrival(contact_id, result.cursor)
         if self.backfill_from is None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import dlt
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from flowiq_source import flowiq_source, sync
@@ -39,6 +39,20 @@ ANYTHING = st.recursive(
 )
 PAIRS = st.lists(st.tuples(ANYTHING, ANYTHING), min_size=40, max_size=60)
 """What a field holds at first, and what later; many at a time, because a run takes a second."""
+
+OVERFLOWING: list[tuple[Any, Any]] = [
+    ("2026-01-01T00:00:00Z", "0001-01-01T00:00:00+02:00"),
+    ("2026-01-01T00:00:00Z", "9999-12-31T23:59:59.999-03:00"),
+    (1, 1767225600000000000),
+    (1, "0x52908400098527886E0F7030069857D2E4169EE7"),
+    (1, "٣" * 21),
+    (1, 1e19),
+    (1, "0821234567"),
+    (1.5, "1_0"),
+    (1.5, 9007199254740993),
+    (1, True),
+]
+"""What does not fit the type that the first one suggests, or would become another value in it."""
 
 Run = Callable[[dlt.Pipeline, Any], Any]
 
@@ -119,6 +133,7 @@ def sandbox() -> Iterator[Sandbox]:
     max_examples=2, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(pairs=PAIRS)
+@example(pairs=OVERFLOWING)
 def test_any_value_after_any_other_is_read_back_unchanged(
     sandbox: Sandbox, destination: Destination, backend: str, load: Run, pairs: list[Any]
 ) -> None:
