@@ -249,6 +249,27 @@ def test_a_count_that_wobbles_keeps_no_long_conversation_from_its_end(
         assert len(ledger.messages) == 1003
 
 
+@DIALECTS
+@pytest.mark.parametrize("part_rows", [10**6, 200])
+def test_an_api_that_writes_zeros_and_counts_nothing_is_read_to_its_end(
+    sandbox: Sandbox, dialect: str, part_rows: int
+) -> None:
+    """As of one that never filled them in."""
+    ledger = ledger_of(sandbox, dialect, 100, 250, 400, *[0] * 97)
+
+    def unfilled(params: dict[str, str]) -> Reply:
+        body: dict[str, Any] = json.loads(sandbox.usual_answer(params).body)
+        zeros = {name: type(value)() for name, value in body["pagination"].items()}
+        body["pagination"] = zeros
+        return reply_json(200, body)
+
+    sandbox.intercept = unfilled
+    for _ in range(2):
+        run = ledger.run(part_rows=part_rows)
+        assert (run.counts["complete"], run.is_complete) == (100, True)
+        assert ledger.texts() == ledger.truth()
+
+
 def test_a_surplus_is_nothing_to_read(sandbox: Sandbox) -> None:
     """However large: a message more costs what it always costs, and no reading in parts."""
     ledger = ledger_of(sandbox, IDS, 250)

@@ -358,14 +358,14 @@ def _page(  # noqa: PLR0913, PLR0917 - what the two listings differ in
         rows = list(rows.values())
     if not isinstance(rows, list):
         _undocumented(tried, f"without a list of {kind}")
-    # Beside rows, a zero is what a server writes that has not counted.
-    is_blank = bool(rows) and 0 in {total, pages}
+    # A zero is what a server writes that has not counted; beside rows, or behind, it is not true.
+    is_blank = 0 in {total, pages}
     at = _integral(said.get("currentPage"))
     if at not in (None, number) and not (is_blank and at == 0):
         _undocumented(tried, "of another page")
     size = _count(said.get(f"{kind}PerPage")) or size
     follows = _flag(said.get("hasNextPage"))
-    if is_blank:
+    if is_blank and (rows or number > 1):
         total, pages, follows = total or None, pages or None, follows or None
     seen = (number - 1) * size + len(rows)
     says = _more({follows, None if pages is None else number < pages}, seen, total)
