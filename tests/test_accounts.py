@@ -840,6 +840,19 @@ def test_a_backfill_has_all_of_its_range(ledger: Ledger, alice: Contact) -> None
     assert {m.content for m in history[:301]} <= {r["content"] for r in ledger.messages.values()}
 
 
+def test_a_backfill_has_all_of_its_range_where_the_oldest_come_first(
+    ledger: Ledger, alice: Contact
+) -> None:
+    """Whatever order is asked for, a page that is older all through is not the last there."""
+    write(ledger.sandbox, alice, 360, every=DAY)
+    history = alice.history(ledger.sandbox.world.now)
+    ledger.sandbox.intercept = lambda params: ledger.sandbox.usual_answer(
+        params | {"ascending": "true"}
+    )
+    ledger.run(backfill_from=history[60].at)
+    assert {m.content for m in history[:61]} <= {r["content"] for r in ledger.messages.values()}
+
+
 def test_a_surplus_is_no_difference(warehouse: Warehouse, sandbox: Sandbox, alice: Contact) -> None:
     """In a real warehouse: complete, one request the next time, and verify agrees."""
     from flowiq_source import verify  # noqa: PLC0415

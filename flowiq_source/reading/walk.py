@@ -303,12 +303,15 @@ class _Reading:
     def _reaches(self, one: Pass) -> bool:
         """Whether everything behind the last page is older than `since`.
 
-        A backfill has no count that would tell, so all of the page must be. Elsewhere its last two
-        rows: one alone may be a late message that stands where it arrived.
+        A backfill has no count that would tell, so all of the page must be, and the newest come
+        first. Elsewhere its last two rows: one alone may be a late message that stands where it
+        arrived.
         """
         since, backfill = self.task.since, self.task.rules.backfill_from
         known = [time for time in one.sheets[-1].rows.times if time is not None]
         last = known if backfill else known[-2:]
+        if backfill and known[:1] < known[-1:]:
+            return False
         return since is not None and bool(last) and max(last) < microseconds(since)
 
     def _explains(self, one: Pass) -> bool:
