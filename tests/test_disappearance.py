@@ -73,7 +73,14 @@ def one_contact_of(sandbox: Sandbox, total: int) -> Answer:
     )
 
 
-@pytest.mark.parametrize("answer", [nothing_found, nothing_there, one_message, no_contacts])
+def no_content(params: dict[str, str]) -> Reply | None:
+    """An empty list as HTTP has it."""
+    return Reply(204, b"") if is_messages(params) else None
+
+
+@pytest.mark.parametrize(
+    "answer", [nothing_found, nothing_there, no_content, one_message, no_contacts]
+)
 @pytest.mark.parametrize("times", [1, 3])
 def test_most_of_it_at_once_is_a_fault(
     ledger: Ledger, answer: Answer, times: int, all_logs: Callable[[], str]
@@ -306,11 +313,14 @@ def loaded_warehouse(sandbox: Sandbox, warehouse: Warehouse) -> Warehouse:
     return warehouse
 
 
-def test_a_fault_deletes_nothing(loaded_warehouse: Warehouse, sandbox: Sandbox) -> None:
+@pytest.mark.parametrize("answer", [nothing_found, nothing_there, no_contacts])
+def test_a_fault_deletes_nothing(
+    loaded_warehouse: Warehouse, sandbox: Sandbox, answer: Answer
+) -> None:
     """`delete_gone` notwithstanding; the view shows all, and the next sync has all."""
     count = "SELECT count(*) FROM flowiq.current_messages"
     for _ in range(2):
-        sandbox.intercept = nothing_found
+        sandbox.intercept = answer
         summary = loaded_warehouse.sync(sandbox, delete_gone=True)
         assert not summary.complete
         assert summary.vanished == 10
@@ -320,6 +330,20 @@ def test_a_fault_deletes_nothing(loaded_warehouse: Warehouse, sandbox: Sandbox) 
     assert loaded_warehouse.sync(sandbox).complete
     assert loaded_warehouse.one(count) == 30
     assert json.loads(json.dumps(summary.as_dict()))["complete"] is False
+
+
+@pytest.mark.parametrize("off", [DAY, 365 * DAY])
+def test_a_clock_that_was_wrong_deletes_nothing(
+    loaded_warehouse: Warehouse, sandbox: Sandbox, off: timedelta
+) -> None:
+    """What a sync with the clock ahead has read is live, and what came since is read."""
+    loaded_warehouse.sync_with(sandbox, now=lambda: utc_now() + off, full_refresh=True)
+    for contact in sandbox.world.contacts:
+        sandbox.world.add_message(contact, content="news")
+    for _ in range(2):
+        assert loaded_warehouse.sync(sandbox, delete_gone=True).complete
+        assert loaded_warehouse.one("SELECT count(*) FROM flowiq.messages") == 40
+        assert loaded_warehouse.one("SELECT count(*) FROM flowiq.current_messages") == 40
 
 
 @pytest.mark.parametrize(("size", "left"), [(2, 1), (4, 2), (10, 6), (25, 13), (150, 130)])

@@ -59,6 +59,11 @@ class Answer(msgspec.Struct):
     contact: msgspec.Raw = msgspec.Raw()
 
 
+_NOTHING = Answer(
+    contacts=msgspec.Raw(b"[]"), messages=msgspec.Raw(b"[]"), contact=msgspec.Raw(b"null")
+)
+"""What an answer without content says."""
+
 _decoder = msgspec.json.Decoder(Answer)
 
 Verdict = tuple[type[errors.FlowiqError], str]
@@ -151,7 +156,7 @@ def check_answer(tried: str, status: int, headers: Mapping[str, str], body: byte
     Raises:
         FlowiqError: the class says what kind of trouble it is, the text what to do.
     """
-    answer = _json_object(body)
+    answer = _NOTHING if status == 204 and not body.strip() else _json_object(body)
     if _is_good(status) and answer is not None and not _refuses(answer):
         return answer
     kind, advice = _diagnosis(status, answer)

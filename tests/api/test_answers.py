@@ -139,6 +139,15 @@ def test_a_good_answer_may_have_another_number(status: int) -> None:
         read(b'{"success": true, "status": "pending"}', status)
 
 
+def test_no_content_is_an_empty_list() -> None:
+    """And nobody, where a contact is looked for."""
+    assert read(b"", 204) == Page([], None, more=False)
+    with pytest.raises(errors.NotFound):
+        contact_of("finding", check_answer("finding", 204, {}, b""))
+    with pytest.raises(errors.NotFlowiq):
+        read(b"", 200)
+
+
 BY_STATUS: list[tuple[int, Any, type[errors.FlowiqError]]] = [
     (400, "Invalid action", errors.BadRequest),
     (400, "Tenant ID is required", errors.ConfigurationError),
