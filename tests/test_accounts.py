@@ -461,6 +461,25 @@ def test_a_word_for_nothing_is_nobodys_id(ledger: Ledger, word: Any) -> None:
     is_settled(ledger)
 
 
+@pytest.mark.parametrize(("listed", "same"), [(5, 5), (30, 2)])
+def test_contacts_with_the_id_of_another_are_said_so(
+    ledger: Ledger, listed: int, same: int, all_logs: Callable[[], str]
+) -> None:
+    """If they are many, the run is not complete."""
+    numbered(ledger.sandbox, listed)
+
+    def name(body: dict[str, Any]) -> None:
+        for contact in body["contacts"][:same]:
+            contact["id"] = "7"
+
+    ledger.sandbox.intercept = changed(ledger.sandbox, "contacts", name)
+    for _ in range(2):
+        run = ledger.run()
+        assert run.is_complete is (same == 2)
+        assert run.counts["complete"] == listed - same + 1
+    assert f"{same - 1} contacts have the id of another" in all_logs()
+
+
 def test_one_number_under_two_names_is_one_contact(ledger: Ledger) -> None:
     """Where the number is all the id that there is."""
     ledger.sandbox.dialect = "overview"

@@ -70,6 +70,8 @@ class Roster:
     """Whether the API counts more contacts than it lists, twice the same."""
     forgotten: int = 0
     """Contacts that were erased and are passed over."""
+    of_another: set[str] = field(default_factory=set)
+    """Numbers of contacts that have the id of another one, short; see `short`."""
     unknown_numbers: list[int] = field(default_factory=list)
     """Positions, from 1, in `phone_numbers` that the API knows no contact for."""
 
@@ -223,6 +225,10 @@ class Roster:
         new = {m.row["id"]: m for m in contacts if m.row["id"] not in self.by_id}
         for contact_id, mapped in new.items():
             self.by_id[contact_id] = conversation_of(mapped)
+        for mapped in contacts:
+            number, known = conversation_of(mapped).number, self.by_id[mapped.row["id"]].number
+            if number and known and number != known:
+                self.of_another.add(number)
         self.forgotten += sum(mapped.forgotten for mapped in new.values())
         # The others count as listed, and nothing else of them is wanted.
         return [mapped for mapped in new.values() if not mapped.forgotten]

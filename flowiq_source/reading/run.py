@@ -168,6 +168,11 @@ class Run:
                 roster.note("max_requests is spent")
                 break
         self.is_listed = True
+        if others := len(roster.of_another):
+            text = f"{others} contacts have the id of another and are read as that one"
+            logger.warning(text)
+            if _too_many(others, len(roster.by_id) + others):
+                roster.note(text, others)
         self.counts["wasted"] += roster.wasted
         self.counts["unlisted"] += roster.unlisted
         for position in roster.unknown_numbers:
