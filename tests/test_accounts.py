@@ -217,7 +217,9 @@ def test_contacts_that_get_their_old_ids_back_double_nothing(ledger: Ledger) -> 
 def test_an_account_that_is_moved_doubles_nothing(
     warehouse: Warehouse, sandbox: Sandbox, how: str
 ) -> None:
-    """In a real warehouse."""
+    """In a real warehouse, and verify agrees."""
+    from flowiq_source import verify  # noqa: PLC0415
+
     numbered(sandbox, 5)
     for rows in (5, 10):
         getattr(warehouse, how)(sandbox)
@@ -226,6 +228,7 @@ def test_an_account_that_is_moved_doubles_nothing(
             "SELECT count(*) FROM flowiq.messages JOIN flowiq.conversations c "
             "USING (tenant_id, contact_id) WHERE messages.scan >= c.scan"
         ) == len(sandbox.world.contacts)
+        assert verify(warehouse.pipeline, warehouse.source(sandbox)).differences == []
         other_ids(sandbox.world)
 
 
