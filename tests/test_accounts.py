@@ -12,6 +12,7 @@ import pytest
 from flowiq_source.errors import CredentialsError
 from flowiq_source.sandbox import Contact, Reply, Sandbox, World, documented, reply_json
 from flowiq_source.sandbox.actions import ACTIONS
+from flowiq_source.settings import pages_of
 from tests.support.history import DAY, HOUR, write
 from tests.support.ledger import Ledger
 from tests.support.warehouse import Warehouse
@@ -462,6 +463,45 @@ def test_a_word_for_nothing_is_nobodys_id(ledger: Ledger, word: Any) -> None:
     assert ledger.run().counts["complete"] == 5
     assert ledger.texts() == ledger.truth()
     is_settled(ledger)
+
+
+@pytest.mark.parametrize("wrong_by", [-1, 1, 1000])
+def test_a_count_of_contacts_that_never_comes_true_costs_one_list(
+    ledger: Ledger, wrong_by: int
+) -> None:
+    """From the second run on; a contact more is found, and one that is gone is missed."""
+    numbered(ledger.sandbox, 130)
+
+    def miscount(body: dict[str, Any]) -> None:
+        body["pagination"]["totalContacts"] += wrong_by
+
+    ledger.sandbox.intercept = changed(ledger.sandbox, "contacts", miscount)
+    for cost in (2 * pages_of(130 + wrong_by), 2, 2):
+        assert ledger.run().is_complete
+        assert lookups(ledger) == cost
+    write(ledger.sandbox, ledger.sandbox.world.add_contact("27830000000"), 3)
+    assert (ledger.run().is_complete, lookups(ledger)) == (True, 2)
+    assert ledger.texts() == ledger.truth()
+    ledger.sandbox.world.delete_contact(ledger.sandbox.world.contacts[9])
+    assert ledger.run().counts["doubtful"] == 1
+
+
+@pytest.mark.parametrize("how", ["sync", "run"])
+def test_what_contacts_are_counted_too_many_is_remembered(
+    warehouse: Warehouse, sandbox: Sandbox, how: str
+) -> None:
+    """In a real warehouse."""
+    numbered(sandbox, 3)
+
+    def miscount(body: dict[str, Any]) -> None:
+        body["pagination"]["totalContacts"] += 1
+
+    sandbox.intercept = changed(sandbox, "contacts", miscount)
+    asked = []
+    for _ in range(2):
+        getattr(warehouse, how)(sandbox)
+        asked.append(len(sandbox.requests))
+    assert asked == [2 + 3, 1 + 3]
 
 
 @pytest.mark.parametrize(("listed", "same"), [(5, 5), (30, 2)])

@@ -421,7 +421,8 @@ class _Extract:
             open_run = OpenRun(self.run.started_at, settings.full_refresh)
         state = self._state()
         state.keep_load(self.load_id, self._filled, anew=self._why_anew is not None)
-        state.keep_run(self.run.known.number, open_run, self.run.way)
+        run = self.run
+        state.keep_run(run.known.number, open_run, run.way, run.roster.surplus)
         policy = self.policy
         if policy.hashes and policy.hasher:
             state.keep_policy(policy.hasher.key_id, pseudonymised=policy.pseudonymise)

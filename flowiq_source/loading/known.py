@@ -25,9 +25,10 @@ def known_of(state: TenantState, settings: Settings, now: datetime) -> Known:
         and open_run.full_refresh == settings.full_refresh
         and timedelta(0) <= now - open_run.started_at < RESUME_WITHIN
     )
+    number, started_at = state.run + 1, to_the_millisecond(now)
     if open_run and resumes:
-        return Known(state.cursors(), state.run, open_run.started_at, state.way)
-    return Known(state.cursors(), state.run + 1, to_the_millisecond(now), state.way)
+        number, started_at = state.run, open_run.started_at
+    return Known(state.cursors(), number, started_at, state.way, state.list_surplus)
 
 
 def held_against(

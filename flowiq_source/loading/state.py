@@ -4,7 +4,7 @@ It lies in the resource state of `messages` and is committed with the rows it sp
 
     {"tenants": {"acme": {"cursors": {"<contact id>": "1767225600000000,250,0,1,1,7,…"},
                           "load_ids": ["1767225500.5", "1767225600.1"], "run": 7,
-                          "way": "contactId",
+                          "way": "contactId", "list_surplus": 0,
                           "tables": ["conversations", "reactions"],
                           "open_run": {"started_at": 1767225600000, "full_refresh": false}}}}
 
@@ -123,9 +123,16 @@ class TenantState:
             else None
         )
 
-    def keep_run(self, number: int, open_run: OpenRun | None, way: str = "") -> None:
+    @property
+    def list_surplus(self) -> int:
+        """By how many the API's count of contacts exceeds those that it lists."""
+        return int(self.raw.get("list_surplus", 0))
+
+    def keep_run(
+        self, number: int, open_run: OpenRun | None, way: str = "", list_surplus: int = 0
+    ) -> None:
         """Remember the run; `open_run` if it goes on, None at its end."""
-        self.raw |= {"run": number, "way": way}
+        self.raw |= {"run": number, "way": way, "list_surplus": list_surplus}
         self.raw.pop("open_run", None)
         if open_run:
             self.raw["open_run"] = {

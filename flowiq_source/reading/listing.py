@@ -60,6 +60,8 @@ class Roster:
     check: Callable[[], object]
     """Raises what ends the run while it waits."""
     by_id: dict[str, Conversation] = field(default_factory=dict)
+    surplus: int = 0
+    """By how many the API's count exceeds those that it lists, the last time that it added up."""
     unlisted: int = 0
     """Contacts that the API counts and never listed, or could not be asked for."""
     error: str | None = None
@@ -91,7 +93,7 @@ class Roster:
         Raises:
             FlowiqError: the list cannot be read at all; nothing else can be either.
         """
-        passes, one = Passes(), Pass()
+        passes, one = Passes(self.surplus), Pass()
         for size in PASS_SIZES[:LISTINGS]:
             self.wasted += len(one.sheets)
             one = Pass(size=size)
@@ -116,6 +118,7 @@ class Roster:
             if self.error:
                 return
             if passes.believe(one):
+                self.surplus = (one.first_total or passes.rows) - passes.rows
                 # The API may count those twice that it lists twice.
                 self.is_short = one.first_total is not None and one.first_total > one.listed
                 return
@@ -193,7 +196,7 @@ class Roster:
                     total = page.total or 0
                 if not more:
                     return
-            last = -(-total // size)
+            last = -(-(total - self.surplus) // size)
 
     def _page(self, number: int, size: int) -> tuple[Page | Exception, Meter]:
         meter = Meter()

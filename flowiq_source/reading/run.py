@@ -60,6 +60,8 @@ class Known:
     """When that one began."""
     way: str = ""
     """The parameter by which conversations are found, as far as is known."""
+    list_surplus: int = 0
+    """By how many the API's count of contacts exceeds those that it lists."""
 
     def cursor(self, contact_id: str) -> Cursor:
         """What is known of a conversation."""
@@ -121,6 +123,7 @@ class Run:
         deadline_s = None if minutes is None else time.monotonic() + minutes * 60
         self._budget = Budget(settings.max_requests, deadline_s)
         self.roster = Roster(self.api, lambda raw: self.map_contact(raw, self.now()), self.check)
+        self.roster.surplus = self.known.list_surplus
         cursors = self.known.cursors
         self.way = self.known.way
         # An empty list is also the answer to what the API does not know.

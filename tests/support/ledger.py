@@ -31,6 +31,7 @@ class Ledger:
         self.conversations: dict[str, Row] = {}
         self.cursors: dict[str, Cursor] = {}
         self.results: list[ConversationResult] = []
+        self.list_surplus = 0
         self.written = 0
         """How many messages the last run brought."""
 
@@ -61,7 +62,7 @@ class Ledger:
         run = Run(
             api=wrap(FlowiqClient(**account | {"settings": wanted}, read_rows=read_rows)),
             settings=wanted,
-            known=Known(dict(self.cursors), self.number),
+            known=Known(dict(self.cursors), self.number, list_surplus=self.list_surplus),
             map_contact=lambda raw, at: contact_row(raw, wanted.tenant_key, at, extras),
             map_page=lambda rows, origin: map_message(rows, origin, extras, columnar=False),
             now=now,
@@ -77,6 +78,7 @@ class Ledger:
             if parts is not None and len(self.results) == parts:
                 run.close()
                 break
+        self.list_surplus = run.roster.surplus
         return run
 
     def _keep(self, one: ConversationResult) -> None:
