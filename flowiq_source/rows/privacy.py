@@ -77,6 +77,10 @@ def each(action: Action) -> Action:
     return lambda values: [kept for one in values if (kept := action(one)) is not None]
 
 
+_NUMBERS = {"whatsapp_id", "phone_number", "value"}
+"""The columns that hold numbers, in any table."""
+
+
 @dataclass(frozen=True)
 class Policy:
     """What is kept of a row of a table; without anything set, all of it."""
@@ -104,17 +108,23 @@ class Policy:
     def contact(self, mapped: Mapped) -> Mapped:
         """The contact with the id that the tables know it by, and whether it is forgotten."""
         row_id, hasher = mapped.row["id"], self.hasher
+        if mapped.number_id and self._hides_numbers:
+            # What is made of it stays in the state.
+            mapped.number_id = hasher.exact(mapped.number_id) if hasher else ""
         if hasher is None:
             return mapped
         who = {row_id, *(known.value for known in mapped.identities)}
         if any({text, hasher.exact(text)} & self.forgotten for text in who):
             mapped.forgotten, mapped.addressable = True, False
-        if self.pseudonymise and mapped.number_id:
-            mapped.number_id = hasher.exact(mapped.number_id)
         if self.pseudonymise and _is_personal(mapped):
             # As it is: of two ids that are written otherwise, one would swallow the other.
             mapped.row = mapped.row | {"id": hasher.exact(row_id)}
         return mapped
+
+    @property
+    def _hides_numbers(self) -> bool:
+        hides = any(_NUMBERS & actions.keys() for actions in self.actions.values())
+        return hides or self.pseudonymise
 
     def rows(self, table: str, rows: Sequence[Row]) -> list[Row]:
         """What is kept of the rows of a table."""

@@ -173,6 +173,23 @@ def test_undocumented_fields_are_kept_by_name() -> None:
         assert {"note", "undocumented"} & set(row) == set()
 
 
+@pytest.mark.parametrize(
+    "hidden", [{"columns": {"contacts.whatsapp_id": "hash"}}, {"pseudonymise": True}]
+)
+def test_what_the_state_keeps_of_a_number_is_made_of_its_keyed_hash(hidden: Any) -> None:
+    """A plain checksum could be tried out; without a key there is none."""
+    number = "27825550101"
+
+    def kept(raw: Mapping[str, Any], **settings: Any) -> str:
+        return policy(**settings).contact(contact(raw)).number_id
+
+    raw = {"id": "7", "whatsapp_id": number}
+    assert kept(raw) == number
+    assert kept(raw, **hidden) == Hasher(KEY).exact(number)
+    assert not kept(raw, columns={"contacts.phone_number": "drop"}, hash_key=None)
+    assert not kept({"id": "7"}, **hidden)
+
+
 def test_columns_override_what_pseudonymise_does() -> None:
     """Whoever needs the name in clear says so."""
     row = contact({"id": "a", "full_name": "Alice", "email": "a@example.com"}).row
