@@ -9,42 +9,33 @@ from dlt.common.configuration.exceptions import (
     ConfigFieldMissingException,
     ConfigProviderException,
     ConfigValueCannotBeCoercedException,
+    InvalidNativeValue,
+    ValueNotSecretException,
 )
 from dlt.common.destination.exceptions import UnknownDestinationModule
 from dlt.pipeline.exceptions import PipelineStepFailed
-from tomlkit.exceptions import ParseError
+from tomlkit.exceptions import ParseError, TOMLKitError
 
 from flowiq_source.errors import FlowiqError
 from flowiq_source.loading.refusals import causes_of, cleaned, destination_error
+from flowiq_source.models.settings import SECTION as MODELS
+from flowiq_source.models.settings import ModelSettings
 from flowiq_source.settings import shortened, wrong_type
 
 INTERRUPTED = 130
 """The exit status of a program that was ended by Ctrl-C."""
 
 
-def diagnosis(error: BaseException) -> tuple[int, str]:  # noqa: PLR0911 - one a case
+def diagnosis(error: BaseException) -> tuple[int, str]:
     """The exit status and the line."""
     causes = list(causes_of(error))
     for cause in causes:
-        match cause:
-            case KeyboardInterrupt():
-                return INTERRUPTED, "interrupted"
-            case FlowiqError():
-                return cause.exit_status, str(cause)
-            case ConfigFieldMissingException() if "bearer_token" in cause.fields:
-                return 2, (
-                    "bearer_token is not set: put it into .dlt/secrets.toml (see "
-                    ".dlt/secrets.toml.example) or into SOURCES__FLOWIQ__BEARER_TOKEN"
-                )
-            case ConfigFieldMissingException():
-                return 2, _missing(cause)
-            case ConfigValueCannotBeCoercedException():
-                ours = wrong_type(cause.field_name)
-                return 2, ours or f"the value of {cause.field_name} has the wrong type"
-            case ConfigProviderException():
-                return 2, _unreadable(cause)
-            case UnknownDestinationModule():
-                return 2, f"dlt knows no destination {cause.ref}: check destination_type"
+        if isinstance(cause, KeyboardInterrupt):
+            return INTERRUPTED, "interrupted"
+        if isinstance(cause, FlowiqError):
+            return cause.exit_status, str(cause)
+        if of_setting := _of_setting(cause):
+            return 2, of_setting
     if refused := destination_error(error, "the destination"):
         return refused.exit_status, str(refused)
     # Another message might quote a row or a connection string: only its kind is said.
@@ -54,6 +45,39 @@ def diagnosis(error: BaseException) -> tuple[int, str]:  # noqa: PLR0911 - one a
         f"{step} failed with {type(last).__name__}, which nobody foresaw: "
         "--debug shows where; please report it"
     )
+
+
+def _of_setting(cause: BaseException) -> str | None:  # noqa: PLR0911 - one a case
+    """What is wrong with a setting that dlt cannot use; None of any other error."""
+    match cause:
+        case ConfigFieldMissingException() if "bearer_token" in cause.fields:
+            return (
+                "bearer_token is not set: put it into .dlt/secrets.toml (see "
+                ".dlt/secrets.toml.example) or into SOURCES__FLOWIQ__BEARER_TOKEN"
+            )
+        case ConfigFieldMissingException():
+            return _missing(cause)
+        case ConfigValueCannotBeCoercedException():
+            name = cause.field_name
+            ours = wrong_type(name) or wrong_type(name, ModelSettings, ".".join(MODELS))
+            return ours or f"the value of {name} has the wrong type"
+        case ValueNotSecretException():
+            variable = cause.key.upper().replace(".", "__")
+            return (
+                f"{cause.key} is a secret and stands in {cause.provider_name}: put it into "
+                f".dlt/secrets.toml or into {variable}"
+            )
+        case InvalidNativeValue():
+            return (
+                f"{'.'.join(cause.embedded_sections)} of the destination cannot be read: they are "
+                "a URL such as postgresql://user:password@host:5432/database, or a table of its "
+                "parts"
+            )
+        case ConfigProviderException():
+            return _unreadable(cause)
+        case UnknownDestinationModule():
+            return f"dlt knows no destination {cause.ref}: check destination_type"
+    return None
 
 
 _VARIABLE = re.compile(r"Environment Variables, (DESTINATION__\w+__CREDENTIALS)(?:__(\w+))?")
@@ -81,6 +105,8 @@ def _unreadable(error: ConfigProviderException) -> str:
             tomlkit.parse(path.read_text(encoding="utf-8"))
         except ParseError as wrong:
             return f"{shortened(path)} is no TOML in line {wrong.line}: correct it there"
+        except TOMLKitError:
+            return f"{shortened(path)} has a key twice: leave one of them"
         except (OSError, ValueError) as wrong:
             if path.exists():
                 return f"{shortened(path)} cannot be read ({type(wrong).__name__})"

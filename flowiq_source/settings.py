@@ -43,6 +43,8 @@ SHORTEST_KEY = 32
 
 _LOOPBACK = {"localhost", "127.0.0.1", "::1"}
 _SECTION = "sources.flowiq"
+_TABLES = ("models", "tenants")
+"""Sections in it that have settings of their own."""
 _PLACEHOLDER = TYPE_EXAMPLES["text"]
 """What `dlt init` writes for a secret that is to be filled in."""
 _VARIABLE = re.compile("SOURCES?_+FLOW_?I_?Q_")
@@ -95,8 +97,8 @@ class Settings(BaseConfiguration):
         given = {name: getattr(self, name) for name in self.get_resolvable_fields()}
         try:
             self._check_values()
-        except _Refused as refused:
-            raise _with_place(refused, given) from None
+        except Refused as refused:
+            raise with_place(refused, given) from None
 
     def _check_values(self) -> None:
         if self.hash_key == _PLACEHOLDER:
@@ -169,22 +171,22 @@ class Settings(BaseConfiguration):
         return timedelta(days=self.lookback_days)
 
 
-class _Refused(ConfigurationError):
+class Refused(ConfigurationError):
     """A setting that cannot be right."""
 
-    def __init__(self, names: str, why: str) -> None:
-        super().__init__(f"{_SECTION}.{names} {why}")
-        self.names = names
+    def __init__(self, names: str, why: str, section: str = _SECTION) -> None:
+        super().__init__(f"{section}.{names} {why}")
+        self.names, self.section = names, section
 
 
 def _refused(name: str, why: str) -> ConfigurationError:
-    return _Refused(name, why)
+    return Refused(name, why)
 
 
-def _with_place(refused: _Refused, given: Mapping[str, Any]) -> ConfigurationError:
+def with_place(refused: Refused, given: Mapping[str, Any]) -> ConfigurationError:
     """The same with where it stands, if it is no argument."""
     name = refused.names.partition(" ")[0]
-    place = place_of(name)
+    place = place_of(name, refused.section)
     is_there = place is not None and place.holds(given[name])
     return ConfigurationError(f"{refused}{stands_in(place.name if place and is_there else None)}")
 
@@ -242,15 +244,16 @@ def shortened(file: Path) -> Path:
     return file.relative_to(Path.cwd()) if file.is_relative_to(Path.cwd()) else file
 
 
-def wrong_type(name: str) -> str | None:
-    """What is wrong with a setting that dlt can make nothing of; None if it is none of ours."""
-    if name not in Settings.get_resolvable_fields():
+def wrong_type(
+    name: str, spec: type[BaseConfiguration] = Settings, section: str = _SECTION
+) -> str | None:
+    """What is wrong with a setting that dlt can make nothing of; None if it is none of the spec."""
+    fields = spec.get_resolvable_fields()
+    if name not in fields:
         return None
-    _, what = _KINDS.get(extract_inner_type(Settings.get_resolvable_fields()[name]), (object, ""))
-    place = place_of(name)
-    return f"{_SECTION}.{name} must be {what or 'of another type'}" + stands_in(
-        place and place.name
-    )
+    _, what = _KINDS.get(extract_inner_type(fields[name]), (object, ""))
+    place = place_of(name, section)
+    return f"{section}.{name} must be {what or 'of another type'}" + stands_in(place and place.name)
 
 
 def _check(name: str, right: bool, why: str) -> None:  # noqa: FBT001
@@ -276,7 +279,7 @@ def _check_keys() -> None:
     known = Settings.get_resolvable_fields()
     for key, place in _configured_keys():
         if key not in known:
-            hint = nearest(key, known) + stands_in(place)
+            hint = nearest(key, [*known, *_TABLES]) + stands_in(place)
             raise ConfigurationError(f"{_SECTION}.{key} is no setting: {hint}")
 
 
@@ -286,13 +289,23 @@ def check_keys(section: Sequence[str], known: Collection[str]) -> None:
     Raises:
         ConfigurationError: it is misspelt.
     """
+    name = ".".join(section)
+    for key, place in _keys_of(section):
+        if key not in known:
+            hint = nearest(key, known) + stands_in(place)
+            raise ConfigurationError(f"{name}.{key} is no setting: {hint}")
+
+
+def _keys_of(section: Sequence[str]) -> Iterator[tuple[str, str]]:
     *outer, last = section
     for provider in dlt.config.config_providers:
         keys = provider.get_value(last, Any, None, *outer)[0]
         for key in keys if isinstance(keys, dict) else ():
-            if key not in known:
-                hint = nearest(key, known)
-                raise ConfigurationError(f"{'.'.join(section)}.{key} is no setting: {hint}")
+            yield key, _place(provider, ".".join([*section, key]))
+    prefix = "__".join([*section, ""]).upper()
+    for name in os.environ:
+        if name.startswith(prefix):
+            yield name[len(prefix) :].lower(), name
 
 
 def nearest(name: str, known: Collection[str]) -> str:
@@ -305,6 +318,7 @@ def _configured_keys() -> Iterator[tuple[str, str]]:
     """Every key of the section, and where it stands."""
     # Each by itself: of a section in several files `dlt.config.get` gives that of the first.
     for provider in dlt.config.config_providers:
+        _check_outer_section(provider)
         sources = provider.get_value("sources", Any, None)[0]
         for name, section in sources.items() if isinstance(sources, dict) else ():
             if name != "flowiq":
@@ -321,6 +335,14 @@ def _configured_keys() -> Iterator[tuple[str, str]]:
                 yield name[len(prefix) :].lower(), name
         elif _VARIABLE.match(name):
             _check_variable(name, prefix)
+
+
+def _check_outer_section(provider: Any) -> None:
+    """Refuse the section with a letter too few."""
+    misnamed = provider.get_value("source", Any, None)[0]
+    if isinstance(misnamed, dict) and "flowiq" in misnamed:
+        place = stands_in(_place(provider, "source.flowiq"))
+        raise ConfigurationError(f"source.flowiq is no section: did you mean {_SECTION}?{place}")
 
 
 def _check_section(name: str, section: Any, provider: Any) -> None:
@@ -342,7 +364,8 @@ def _check_variable(name: str, prefix: str) -> None:
 
 def _is_of_a_resource(key: str, value: Any) -> bool:
     """Whether it is a table inside the section; a misspelt one must not pass for a resource's."""
-    return isinstance(value, dict) and not difflib.get_close_matches(key, ["columns"], 1, 0.75)
+    is_near = difflib.get_close_matches(key, ["columns", *_TABLES], 1, 0.75)
+    return isinstance(value, dict) and (key in _TABLES or not is_near)
 
 
 def _check_token(token: str) -> None:

@@ -166,6 +166,33 @@ def test_a_misspelt_section_is_named(folder: Path) -> None:
         flowiq_source()
 
 
+@pytest.mark.parametrize(
+    ("written", "says"),
+    [
+        (
+            "[source.flowiq]\nlookback_days = 3",
+            "source.flowiq is no section: did you mean sources.f",
+        ),
+        (
+            "[sources.flowiq.model]\ntime_zone = 'UTC'",
+            r"sources.flowiq.model is no setting: did you mean models\?",
+        ),
+        (
+            "[sources.flowiq.tenant]\nfile = 'tenants.toml'",
+            r"sources.flowiq.tenant is no setting: did you mean tenants\?",
+        ),
+    ],
+)
+def test_a_section_that_is_nearly_one_of_ours_is_named(
+    folder: Path, written: str, says: str
+) -> None:
+    """With where it stands."""
+    (folder / "config.toml").write_text(written)
+    Container()[PluggableRunContext].reload_providers()
+    with pytest.raises(FlowiqError, match=says + ".*it stands in .dlt/config.toml"):
+        flowiq_source()
+
+
 def test_what_dlt_init_writes_for_a_key_is_none(folder: Path) -> None:
     """A hash key need not be set; a token must."""
     write(folder / "secrets.toml", 'bearer_token = "fiq_x"\nhash_key = "<configure me>"')

@@ -12,9 +12,8 @@ from dlt.common.configuration import configspec
 from dlt.common.configuration.resolve import resolve_configuration
 from dlt.common.configuration.specs import BaseConfiguration
 
-from flowiq_source.errors import ConfigurationError
 from flowiq_source.models.calendar import Spans
-from flowiq_source.settings import check_keys
+from flowiq_source.settings import Refused, check_keys, with_place
 
 SECTION = ("sources", "flowiq", "models")
 DAYS = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
@@ -43,6 +42,13 @@ class ModelSettings(BaseConfiguration):
     def on_resolved(self) -> None:
         """Check what can be checked."""
         check_keys(SECTION, self.get_resolvable_fields())
+        given = {name: getattr(self, name) for name in self.get_resolvable_fields()}
+        try:
+            self._check_values()
+        except Refused as refused:
+            raise with_place(refused, given) from None
+
+    def _check_values(self) -> None:
         if self.time_zone not in available_timezones():
             near = difflib.get_close_matches(self.time_zone, available_timezones(), 1)
             _refuse("time_zone", f"is no time zone: did you mean {near[0]}?" if near else _ZONES)
@@ -72,7 +78,7 @@ def model_settings(**given: Any) -> ModelSettings:
 
 
 def _refuse(name: str, why: str) -> NoReturn:
-    raise ConfigurationError(f"{'.'.join(SECTION)}.{name} {why}")
+    raise Refused(name, why, ".".join(SECTION))
 
 
 def _loaded(value: Any) -> Any:

@@ -226,6 +226,10 @@ def test_check_finds_a_file_and_a_dataset_of_one_name(run: Run) -> None:
 
 def test_the_settings_of_the_destination_are_named(run: Run, tmp_path: Path) -> None:
     """What is not set, and where to put it; and a file that cannot be read."""
+    of_models = "SOURCES__FLOWIQ__MODELS__CREATE"
+    assert run(**{of_models: "maybe"}).stderr == (
+        f"flowiq: sources.flowiq.models.create must be true or false (it stands in {of_models})\n"
+    )
     done = run("plan", SOURCES__FLOWIQ__LOOKBACK_DAYS="seven")
     assert done.stderr == (
         "flowiq: sources.flowiq.lookback_days must be a number "
@@ -246,6 +250,38 @@ def test_the_settings_of_the_destination_are_named(run: Run, tmp_path: Path) -> 
         "flowiq: .dlt/secrets.toml is no TOML in line 2: correct it there\n"
     )
     assert "my secret" not in done.stderr
+
+
+UNREADABLE = {
+    "a key twice": (
+        "config.toml",
+        "[sources.flowiq]\nmax_minutes = 1\nmax_minutes = 2\n",
+        ".dlt/config.toml has a key twice: leave one of them",
+    ),
+    "a secret among what is none": (
+        "config.toml",
+        '[sources.flowiq]\nhash_key = "0123456789abcdef"\n',
+        "sources.flowiq.hash_key is a secret and stands in config.toml: put it into .dlt/sec",
+    ),
+    "credentials that are none": (
+        "secrets.toml",
+        'destination_type = "postgres"\n[destination.postgres]\ncredentials = "my words"\n',
+        "credentials of the destination cannot be read: they are a URL such as postgresql://user:",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", UNREADABLE)
+def test_a_setting_that_dlt_cannot_use_is_named(run: Run, tmp_path: Path, case: str) -> None:
+    """With what to do, and the exit status of a setting."""
+    name, written, says = UNREADABLE[case]
+    (tmp_path / ".dlt").mkdir()
+    (tmp_path / ".dlt" / name).write_text(written)
+    (tmp_path / ".dlt" / name).chmod(0o600)
+    done = run("sync", "--quiet")
+    assert done.returncode == 2
+    assert done.stderr.startswith(f"flowiq: {says}")
+    assert "my words" not in done.stderr
 
 
 def test_plan_and_verify_pass_over_who_is_forgotten(

@@ -260,7 +260,24 @@ def test_a_misspelt_key_is_named(folder: Path) -> None:
     """With the nearest right one."""
     (folder / "config.toml").write_text('[sources.flowiq.models]\ntimezone = "UTC"\n')
     Container()[PluggableRunContext].reload_providers()
-    with pytest.raises(FlowiqError, match=r"timezone is no setting: did you mean time_zone\?"):
+    with pytest.raises(
+        FlowiqError,
+        match=r"timezone is no setting: did you mean time_zone\? \(it stands in .dlt/config.toml\)",
+    ):
+        model_settings()
+
+
+def test_a_misspelt_variable_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of the source are."""
+    monkeypatch.setenv("SOURCES__FLOWIQ__MODELS__TIMEZONE", "UTC")
+    with pytest.raises(FlowiqError, match=r"did you mean time_zone\? \(it stands in SOURCES__FLOW"):
+        model_settings()
+
+
+def test_a_wrong_value_is_said_to_stand_where_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As those of the source are."""
+    monkeypatch.setenv("SOURCES__FLOWIQ__MODELS__TIME_ZONE", "Mars")
+    with pytest.raises(FlowiqError, match=r"\(it stands in SOURCES__FLOWIQ__MODELS__TIME_ZONE\)"):
         model_settings()
 
 
