@@ -17,7 +17,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 from tomlkit.exceptions import ParseError, TOMLKitError
 
 from flowiq_source.errors import FlowiqError
-from flowiq_source.loading.refusals import causes_of, cleaned, destination_error
+from flowiq_source.loading.refusals import causes_of, cleaned, destination_error, said
 from flowiq_source.models.settings import SECTION as MODELS
 from flowiq_source.models.settings import ModelSettings
 from flowiq_source.settings import shortened, wrong_type
@@ -38,9 +38,12 @@ def diagnosis(error: BaseException) -> tuple[int, str]:
             return 2, of_setting
     if refused := destination_error(error, "the destination"):
         return refused.exit_status, str(refused)
+    last = causes[-1]
+    if isinstance(last, OSError) and last.errno:
+        # A disk or a folder: dlt's, or that of a report.
+        return 1, said(last)
     # Another message might quote a row or a connection string: only its kind is said.
     step = f"the {error.step} step" if isinstance(error, PipelineStepFailed) else "the command"
-    last = causes[-1]
     return 1, (
         f"{step} failed with {type(last).__name__}, which nobody foresaw: "
         "--debug shows where; please report it"

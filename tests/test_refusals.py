@@ -62,7 +62,31 @@ REFUSALS: dict[str, tuple[Exception, str]] = {
         "permission denied for schema flowiq: grant the user",
     ),
     "a full disk": (OSError(28, "No space left on device"), "make room"),
+    "no database file": (
+        duckdb.IOException('IO Error: The file "/x" exists, but it is not a valid DuckDB database'),
+        "the file is no DuckDB database",
+    ),
+    "a damaged file": (
+        duckdb.Error("Corrupt database file: computed checksum 12345678 does not match stored"),
+        "the file is damaged",
+    ),
+    "a folder": (
+        duckdb.IOException('IO Error: Could not read from file "/data": Is a directory'),
+        "that is a folder",
+    ),
+    "a reserved dataset": (
+        duckdb.BinderException("Binder Error: Cannot create entry in system catalog"),
+        "the dataset's name is reserved there",
+    ),
+    "no URL": (
+        psycopg2.ProgrammingError('invalid dsn: invalid connection option "mysql://u:p@h/d"'),
+        "the credentials are no URL of this destination",
+    ),
 }
+SETTINGS = {
+    "no password", "wrong password", "no database", "no database file", "a folder", "no URL",
+    "a reserved dataset",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("case", REFUSALS)
@@ -72,6 +96,9 @@ def test_a_refusal_is_named_with_what_to_do(case: str) -> None:
     error = destination_error(DatabaseTransientException(said), "warehouse")
     assert str(error).startswith("warehouse: ")
     assert remedy in str(error)
+    assert "u:p" not in str(error)
+    assert error is not None
+    assert error.exit_status == (2 if case in SETTINGS else 1)
 
 
 def test_a_missing_package_is_a_setting() -> None:

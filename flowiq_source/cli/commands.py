@@ -12,7 +12,7 @@ import logging
 import os
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
@@ -124,13 +124,14 @@ def command(*examples: str) -> Callable[[Callable[..., Result | None]], click.Co
                 with progress.showing():
                     project.enter(folder)
                     result = function(Session(progress, as_json, debug), **options)
+                if result is not None:
+                    click.echo(_json(result.as_dict()) if as_json else str(result))
             except (click.ClickException, BrokenPipeError):
                 # Click's own: what is wrong with the line, and that nobody reads on.
                 raise
             except (Exception, KeyboardInterrupt) as error:  # noqa: BLE001 - the last line of defence
                 _fail(error, progress, as_json=as_json, debug=debug)
             if result is not None:
-                click.echo(_json(result.as_dict()) if as_json else str(result))
                 sys.exit(result.exit_status)
 
         text = "\b\nExamples:" + "".join(f"\n  {line}" for line in examples)
@@ -155,7 +156,9 @@ def _fail(error: BaseException, progress: Progress, *, as_json: bool, debug: boo
         click.echo(failures.trace(error), err=True, nl=False)
     click.echo(f"flowiq: {text}", err=True)
     if as_json:
-        click.echo(_json({"error": text, "exit_status": status}))
+        # Standard output may be what failed.
+        with suppress(OSError):
+            click.echo(_json({"error": text, "exit_status": status}))
     if status == failures.INTERRUPTED:
         # Python would wait for threads whose work nobody wants any more.
         sys.stdout.flush()

@@ -39,13 +39,18 @@ _REMEDIES = [
     ),
     (r"not a valid DuckDB database", "the file is no DuckDB database: name another one"),
     (
+        r"Corrupt database file|Could not read enough bytes|Serialization Error",
+        "the file is damaged: put a copy of it in its place, or begin a new one",
+    ),
+    (r"Is a directory", "that is a folder: name a file in it"),
+    (
         r"[Ee]xtension .*(?:not found|not be loaded|INSTALL)|[Dd]ownload extension",
         "DuckDB's extension is missing: run INSTALL for it in DuckDB on a machine with a network",
     ),
     (r"No space left|[Dd]isk full|disk is full", "the disk is full: make room and run again"),
     (r"Permission denied|[Rr]ead-only", "this user may not write there: change its rights"),
     (
-        r"Cannot open file|No such file or directory|does not exist: .*directory",
+        r"Cannot open file|No such file or directory|Not a directory|does not exist: .*directory",
         "the file's folder is not there: make it, or name another one",
     ),
     (
@@ -63,8 +68,19 @@ _REMEDIES = [
     (r'role "[^"]+" does not exist', "the server has no such user"),
     (r"permission denied", "grant the user the right to create and write there"),
     (r"lock timeout|deadlock|could not obtain lock", "another program was at it: run again"),
+    (
+        r"in (?:system|temporary) catalog|unacceptable schema name",
+        "the dataset's name is reserved there: give it another",
+    ),
     (r"reserved|syntax error at or near|[Pp]arser [Ee]rror", "a name may be reserved there"),
+    (r"invalid (?:dsn|connection option)", "the credentials are no URL of this destination"),
 ]
+_OF_A_SETTING = re.compile(
+    r"Ambiguous reference to catalog|not a valid DuckDB|Is a directory|no password supplied"
+    r"|fe_sendauth|authentication failed|[Ll]ogin failed|Access denied|invalid dsn"
+    r'|(?:database|role) "[^"]+" does not exist|in (?:system|temporary) catalog|unacceptable schema'
+)
+"""What another run comes to as well."""
 _REMEDY = "see what the destination's own log says, and run again"
 
 # What a driver calls an error that is about a value; its text may quote the row.
@@ -91,7 +107,9 @@ def destination_error(error: BaseException, destination: str) -> DestinationErro
     in_step = isinstance(error, PipelineStepFailed) and error.step in {"load", "sync"}
     if not in_step and not any(map(_is_of_destination, causes)):
         return None
-    return DestinationError(f"{destination}: {_said(_innermost(causes))}")
+    cause = _innermost(causes)
+    status = 2 if _OF_A_SETTING.search(str(cause)) else 1
+    return DestinationError(f"{destination}: {said(cause)}", status)
 
 
 def _is_of_destination(error: BaseException) -> bool:
@@ -120,7 +138,8 @@ def _innermost(causes: list[BaseException]) -> BaseException:
     return next((c for c in reversed(causes) if not isinstance(c, DatabaseException)), causes[-1])
 
 
-def _said(error: BaseException) -> str:
+def said(error: BaseException) -> str:
+    """What an error is and says, without a row's text, and what to do."""
     kind, text = type(error).__name__, str(error)
     if held := _HELD.search(text):
         return (
@@ -137,7 +156,7 @@ def cleaned(text: str) -> str:
     """The first line of a driver's message, with names and without values."""
     line = _VALUES.sub("", text.strip().split("\n", 1)[0])
     line = _QUOTED.sub(lambda m: m[0] if m["kind"] or _is_file(m["quoted"]) else "…", line)
-    return _NUMBER.sub("…", line)[:_LONGEST].strip().rstrip(":.")
+    return _NUMBER.sub("…", line)[:_LONGEST].strip().rstrip(":.!")
 
 
 def _is_file(quoted: str) -> bool:

@@ -15,6 +15,7 @@ from dlt.destinations.exceptions import DatabaseException, DatabaseUndefinedRela
 from flowiq_source.errors import ConfigurationError
 from flowiq_source.loading.destination import Client, Rows, sql_of
 from flowiq_source.loading.patience import patiently
+from flowiq_source.loading.refusals import destination_error
 from flowiq_source.loading.tables import TableNames
 from flowiq_source.loading.undocumented import LOCK_TIMEOUT_S
 from flowiq_source.loading.views import CURRENT, create_views
@@ -139,8 +140,9 @@ def keep_models(pipeline: dlt.Pipeline, source: FlowiqSource, settings: ModelSet
             "models: not made: %s (sources.flowiq.models.create = false has syncs not try)", error
         )
     except Exception as error:  # noqa: BLE001 - whatever the destination has against them
-        # Its text may quote a row.
-        logger.warning("models: not made, the next sync tries again: %s", type(error).__name__)
+        kind = pipeline.destination.destination_name
+        said = destination_error(error, kind) or type(error).__name__
+        logger.warning("models: not made, the next sync tries again: %s", said)
 
 
 class _Dataset:

@@ -1,6 +1,7 @@
 """The report of a pipeline's tenant, written to a file."""
 
 import os
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -102,5 +103,6 @@ def _replace(output: Path, content: bytes) -> None:
             file.write(content)
         draft.replace(output)
     except OSError as error:
-        draft.unlink(missing_ok=True)
+        with suppress(OSError):
+            draft.unlink()
         raise ConfigurationError(f"--output {output}: {error.strerror}") from None

@@ -301,6 +301,27 @@ def test_plan_and_verify_pass_over_who_is_forgotten(
     assert json.loads(events[-1])["conversations"]["total"] == 1
 
 
+def test_a_disk_or_folder_that_refuses_is_named(run: Run, tmp_path: Path) -> None:
+    """A folder of dlt's, and where the result goes."""
+    (tmp_path / "a_file").write_text("")
+    done = run(DLT_DATA_DIR=str(tmp_path / "a_file"))
+    assert done.returncode == 1
+    assert f"'{tmp_path}/a_file" in done.stderr
+    assert "the file's folder is not there: make it, or name another one" in done.stderr
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [*FLOWIQ, "status", "--json", "--project", str(tmp_path)],
+            env=os.environ | {"DLT_DATA_DIR": str(tmp_path / "dlt")},
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+    assert done.returncode == 1
+    assert done.stderr.endswith("the disk is full: make room and run again\n")
+    assert "Traceback" not in done.stderr
+
+
 FAULTS = {
     "no token": ({"SOURCES__FLOWIQ__BEARER_TOKEN": ""}, "settings", "bearer_token is not set"),
     "a wrong token": ({"SOURCES__FLOWIQ__BEARER_TOKEN": "fiq_no"}, "api", "HTTP 401"),
