@@ -16,7 +16,7 @@ from flowiq_source.loading.erasure import Dataset, Person, schemas_like
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.loading.privacy import check_key, with_the_forgotten
 from flowiq_source.loading.refusals import without_row_texts
-from flowiq_source.loading.rewriting import rewrite
+from flowiq_source.loading.rewriting import duckdb_file, rewrite, snapshot_of
 from flowiq_source.loading.tables import TableNames
 from flowiq_source.loading.undocumented import forget_working_folder
 from flowiq_source.rows.identities import identity
@@ -32,7 +32,8 @@ class Forgotten:
     conversations, of which sender, text and media are gone. `mentions` counts, by column, rows of
     others in which a number, the name or the address of the person still stands: nobody but you
     can say what to do with them. `left` says what is still in the database's files, and why; it
-    is empty if nothing is.
+    is empty if nothing is. `snapshot` is a copy of the file that was made before, and has them
+    still.
     """
 
     contacts: int
@@ -40,6 +41,7 @@ class Forgotten:
     blanked: int = 0
     mentions: dict[str, int] = field(default_factory=dict)
     left: str = ""
+    snapshot: str = ""
     dry_run: bool = False
 
     @property
@@ -53,8 +55,9 @@ class Forgotten:
 
     def __str__(self) -> str:
         rows = ", ".join(f"{table} {n:,}" for table, n in sorted(self.rows.items()))
+        nobody = "" if self.contacts else ": nobody here has that number or id"
         lines = [
-            f"contacts        {self.contacts} " + ("found" if self.dry_run else "forgotten"),
+            f"contacts        {self.contacts} {'found' if self.dry_run else 'forgotten'}{nobody}",
             f"{'rows' if self.dry_run else 'rows deleted':<16}{rows or 'none'}",
         ]
         if self.blanked:
@@ -62,6 +65,10 @@ class Forgotten:
         lines += [f"mentioned       in {n} rows of {at}" for at, n in self.mentions.items()]
         if self.left:
             lines.append(f"left            {self.left}")
+        if self.snapshot:
+            lines.append(f"snapshot        {self.snapshot} is older: make it anew")
+        if not self.dry_run:
+            lines.append("elsewhere       reports, exports, backups and FlowIQ keep what they have")
         return "\n".join(lines)
 
 
@@ -101,9 +108,12 @@ def forget(
     kind = pipeline.destination.destination_type.rpartition(".")[2]
     if kind not in ("duckdb", "postgres"):
         raise ConfigurationError(f"forget knows DuckDB and PostgreSQL, and not {kind}")
-    return without_row_texts(
+    done = without_row_texts(
         pipeline, lambda: _forget(pipeline, source, hasher, find, dry_run=dry_run)
     )
+    file = duckdb_file(pipeline, source.schema) if kind == "duckdb" else None
+    copy = file and snapshot_of(file)
+    return replace(done, snapshot=str(copy)) if copy and copy.exists() else done
 
 
 def _forget(

@@ -11,7 +11,7 @@ from flowiq_source.errors import ConfigurationError
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.loading.patience import patiently
 from flowiq_source.loading.refusals import without_row_texts
-from flowiq_source.loading.rewriting import copied_duckdb, duckdb_file
+from flowiq_source.loading.rewriting import copied_duckdb, duckdb_file, snapshot_of
 from flowiq_source.source import FlowiqSource
 
 
@@ -56,7 +56,7 @@ def snapshot(
     """
     began = time.monotonic()
     file = _file(pipeline, source)
-    copy = Path(to) if to else file.with_suffix(f".snapshot{file.suffix}")
+    copy = Path(to) if to else snapshot_of(file)
     if copy.exists() and copy.samefile(file):
         raise ConfigurationError(f"snapshot: {copy} is the file itself; name another one")
 

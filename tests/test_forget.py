@@ -12,7 +12,7 @@ import duckdb
 import pytest
 from dlt.pipeline.exceptions import PipelineStepFailed
 
-from flowiq_source import Forgotten, forget, plan, verify
+from flowiq_source import Forgotten, forget, plan, snapshot, verify
 from flowiq_source.errors import Busy, ConfigurationError, DestinationError
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.rows.privacy import Hasher
@@ -225,6 +225,18 @@ def test_a_dry_run_counts_and_changes_nothing(loaded: Warehouse, sandbox: Sandbo
     assert loaded.table("messages") == before
     done = forgotten(loaded, sandbox, phone=NUMBER)
     assert (done.rows, done.blanked) == (told.rows, told.blanked)
+
+
+def test_a_snapshot_that_has_them_still_is_named(loaded: Warehouse, sandbox: Sandbox) -> None:
+    """And what else there may be; a number that nobody has is said to be one."""
+    assert forgotten(loaded, sandbox, phone="27825559999", dry_run=True).snapshot == ""
+    made = snapshot(loaded.pipeline, loaded.source(sandbox, hash_key=KEY))
+    done = forgotten(loaded, sandbox, phone=NUMBER)
+    assert done.snapshot == made.file
+    assert f"{made.file} is older: make it anew" in str(done)
+    assert "reports, exports, backups and FlowIQ" in str(done)
+    again = forgotten(loaded, sandbox, phone=NUMBER)
+    assert "nobody here has that number or id" in str(again)
 
 
 @pytest.mark.parametrize("point", POINTS)

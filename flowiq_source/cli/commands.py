@@ -10,6 +10,7 @@ import gc
 import json
 import logging
 import os
+import signal
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
@@ -152,9 +153,7 @@ def _fail(error: BaseException, progress: Progress, *, as_json: bool, debug: boo
     if status == failures.INTERRUPTED:
         kept = f": {progress.kept}; the same command goes on from there"
         text = "interrupted" + kept * progress.loads
-    if debug:
-        click.echo(failures.trace(error), err=True, nl=False)
-    click.echo(f"flowiq: {text}", err=True)
+    progress.failed(status, text, failures.trace(error) if debug else "")
     if as_json:
         # Standard output may be what failed.
         with suppress(OSError):
@@ -352,7 +351,9 @@ def forget(session: Session, *, phone: str | None, contact: str | None, yes: boo
         click.echo(str(found), err=True)
         try:
             sure = click.confirm("Remove that for good?", err=True)
-        except click.Abort:
+        except click.Abort as abort:
+            if isinstance(abort.__context__, KeyboardInterrupt):
+                raise KeyboardInterrupt from None
             # Nobody is there to answer.
             sure = False
         if not sure:
@@ -416,5 +417,6 @@ flowiq.add_command(sandbox)
 
 
 def main() -> None:
-    """Run the command line."""
+    """Run the command line; SIGTERM ends it as Ctrl-C does."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     flowiq(prog_name="flowiq")

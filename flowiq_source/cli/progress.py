@@ -6,9 +6,10 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
+import click
 from dlt.common import logger as dlt_logger
 from dlt.common.runtime.collector_base import Collector
 from rich.console import Console, Group, RenderableType
@@ -16,6 +17,8 @@ from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from flowiq_source.loading.refusals import without_row_text
 
 DISPLAYS = ("auto", "live", "lines", "json", "none")
 """`auto` is `live` on a terminal, and `lines` elsewhere."""
@@ -29,6 +32,13 @@ EVENTS_S = 1.0
 _DOING = {"Extract": "reading", "Normalize": "preparing", "Load": "loading", "Verify": "comparing"}
 
 
+class _Console(Console):
+    """Standard error, whose reader may have gone: that is no reason to end."""
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
+
+
 class Progress(Collector):
     """Counts what the steps of a pipeline tell; `showing` shows it.
 
@@ -38,7 +48,7 @@ class Progress(Collector):
 
     def __init__(self, display: str = "auto", tenant: str = "") -> None:
         self.tenant = tenant
-        self.console = Console(stderr=True, highlight=False)
+        self.console = _Console(stderr=True, highlight=False)
         live = self.console.is_terminal and not self.console.is_dumb_terminal
         self.display = ("live" if live else "lines") if display == "auto" else display
         self.doing = "starting"
@@ -85,6 +95,9 @@ class Progress(Collector):
     def _start(self, step: str) -> None:
         self.doing = _DOING.get(step.partition(" ")[0], step)
         self._counts.clear()
+        if self._read and self.doing == "reading":
+            # Those of the packages before; dlt tells of this one's when they are read.
+            self._counts["messages"] = 0
         self._totals.clear()
         self._messages.clear()
         if self._live and not self._live.is_started:
@@ -139,6 +152,7 @@ class Progress(Collector):
     def showing(self) -> Iterator[None]:
         """Show what happens, and what the package logs, until the end of the block."""
         logger, handler = logging.getLogger("flowiq_source"), _Handler(self)
+        of_dlt = logging.getLogger("dlt")
         before = logger.level, logger.propagate
         logger.addHandler(handler)
         logger.setLevel(logging.WARNING if self.display == "none" else logging.INFO)
@@ -147,6 +161,8 @@ class Progress(Collector):
         # A thread, because dlt is silent while it loads.
         lines = threading.Thread(target=self._print_lines, args=(over,), daemon=True)
         try:
+            if self.display == "json":
+                of_dlt.addFilter(self._told)
             if self.display == "live":
                 # It begins with dlt's first step: a command may ask something before.
                 self._live = Live(get_renderable=self._drawn, console=self.console, transient=True)
@@ -159,6 +175,7 @@ class Progress(Collector):
                 lines.join()
             if self._live:
                 self._live.stop()
+            of_dlt.removeFilter(self._told)
             logger.removeHandler(handler)
             logger.setLevel(before[0])
             logger.propagate = before[1]
@@ -169,6 +186,21 @@ class Progress(Collector):
             self._tell("log", {"level": logging.getLevelName(level).lower(), "message": text})
         else:
             self.console.print(Text(text), soft_wrap=True)
+
+    def _told(self, record: logging.LogRecord) -> bool:
+        """What dlt logs as an event, so that there is nothing else between them."""
+        if without_row_text(record):
+            self.say(record.levelno, record.getMessage())
+        return False
+
+    def failed(self, status: int, text: str, trace: str) -> None:
+        """Say why the command ends, with `trace` before it if there is any."""
+        if self.display == "json":
+            where = {"trace": trace} if trace else {}
+            self._tell("error", {"message": text, "exit_status": status, **where})
+        else:
+            with suppress(OSError):
+                click.echo(f"{trace}flowiq: {text}", err=True)
 
     def _state(self) -> dict[str, Any]:
         state: dict[str, Any] = {"step": self.doing, "packages": self.packages}
@@ -183,8 +215,10 @@ class Progress(Collector):
         whose = {"tenant_id": self.tenant} if self.tenant else {}
         said = {"event": event, "at": time.time(), **whose, **more}
         line = json.dumps(said, ensure_ascii=False)
-        self.console.file.write(line + "\n")
-        self.console.file.flush()
+        # Whoever has read it may have gone, which is no reason to end.
+        with suppress(OSError):
+            self.console.file.write(line + "\n")
+            self.console.file.flush()
 
     def _print_lines(self, over: threading.Event) -> None:
         while not over.wait(EVERY_S):

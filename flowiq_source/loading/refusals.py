@@ -168,10 +168,18 @@ def is_held(error: BaseException | None) -> bool:
     return any(_HELD.search(str(cause)) for cause in causes_of(error))
 
 
-def _cut(record: logging.LogRecord) -> bool:
-    """Keep of what dlt logs of a failed job which job it was."""
-    if record.getMessage().startswith("Falling back to `append`"):
-        # For each table, again and again; the summary says it once.
+_SAID_ELSEWHERE = (
+    # For each table, again and again; the summary says it once.
+    "Falling back to `append`",
+    # Of a run that is interrupted, which is what the command says.
+    "Exiting runner due to signal",
+    "was not fully loaded. Load job pool is successfully drained",
+)
+
+
+def without_row_text(record: logging.LogRecord) -> bool:
+    """Keep of what dlt logs of a failed job which job it was; whether there is anything to say."""
+    if any(said in record.getMessage() for said in _SAID_ELSEWHERE):
         return False
     if record.levelno >= logging.WARNING and (record.exc_info or "\n" in record.getMessage()):
         record.msg = cleaned(record.getMessage().partition(" with message")[0])
@@ -190,14 +198,14 @@ def _row_texts_unsaid() -> Iterator[None]:
     logger, me = logging.getLogger("dlt"), object()
     with _cutting_lock:
         _cutting.append(me)
-        logger.addFilter(_cut)
+        logger.addFilter(without_row_text)
     try:
         yield
     finally:
         with _cutting_lock:
             _cutting.remove(me)
             if not _cutting:
-                logger.removeFilter(_cut)
+                logger.removeFilter(without_row_text)
 
 
 def without_row_texts(

@@ -77,6 +77,11 @@ def duckdb_file(pipeline: dlt.Pipeline, schema: Schema) -> Path | None:
     return Path(credentials.database)
 
 
+def snapshot_of(file: Path) -> Path:
+    """Where a copy of a DuckDB file lies, if nobody says otherwise."""
+    return file.with_suffix(f".snapshot{file.suffix}")
+
+
 def rewrite_duckdb(file: Path) -> None:
     """Put a copy of the rows that there are into the file's place.
 

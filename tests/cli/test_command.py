@@ -136,6 +136,8 @@ def test_messages_are_counted_over_all_packages() -> None:
             progress.update("messages", 3)
             told = progress.line()
     assert told == "reading: 6 messages"
+    progress._start("Extract flowiq")
+    assert progress.line() == "reading: 6 messages"
 
 
 def test_status_needs_no_token_and_sends_nothing(
@@ -437,6 +439,52 @@ class Terminal:
         self.stream.feed(piece)
 
 
+@pytest.mark.parametrize("display", ["json", "lines"])
+def test_that_nobody_reads_the_progress_ends_no_sync(
+    sandbox: Sandbox, alice: Contact, environment: dict[str, str], tmp_path: Path, display: str
+) -> None:
+    """The data goes on, and so does the result."""
+    sandbox.intercept = lambda params: Reply(400, b"{}") if "ascending" in params else None
+    reads, writes = os.pipe()
+    os.close(reads)
+    done = subprocess.run(
+        [*FLOWIQ, "sync", "--progress", display],
+        env=environment,
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=writes,
+        text=True,
+        check=False,
+    )
+    os.close(writes)
+    assert done.stdout.startswith("new  ")
+    assert "1 conversations are read again" in done.stdout
+
+
+def test_sigterm_is_an_interruption_whatever_runs(
+    run: Run, sandbox: Sandbox, alice: Contact, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """And an event, where there are events."""
+    write(sandbox, alice, 3)
+    run()
+    sandbox.intercept = lambda _: Reply(200, b"", delay_s=30)
+    process = subprocess.Popen(
+        [*FLOWIQ, "verify", "--progress", "json"],
+        env=environment,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with process:
+        assert process.stderr
+        assert json.loads(process.stderr.readline())["step"] == "comparing"
+        process.terminate()
+        *_, last = process.stderr
+    assert process.returncode == 130
+    error = json.loads(last)
+    assert (error["event"], error["message"], error["exit_status"]) == ("error", "interrupted", 130)
+
+
 @pytest.mark.parametrize("columns", [80, 30])
 def test_a_terminal_shows_how_far_it_is(
     slow: Sandbox, environment: dict[str, str], tmp_path: Path, columns: int
@@ -544,6 +592,10 @@ def test_forget_asks_first(
     done = run("forget", "--phone", alice.number, **key)
     assert done.returncode == 2
     assert "nothing was removed" in done.stderr
+    terminal = Terminal(environment | key, tmp_path, "forget", "--contact", alice.id)
+    terminal.wait_for(r"Remove that for good\? \[y/N\]")
+    terminal.child.sendintr()
+    assert terminal.end() == 130
     terminal = Terminal(environment | key, tmp_path, "forget", "--phone", f"+{alice.number}")
     terminal.wait_for(r"Remove that for good\? \[y/N\]")
     terminal.child.sendline("y")
