@@ -582,6 +582,14 @@ def test_the_dlt_command_line_has_it_too(environment: dict[str, str], tmp_path: 
     assert json.loads(done.stdout)["tables"] == {}
 
 
+def test_the_package_is_the_command_too() -> None:
+    """Where no script is on the path."""
+    for module in ("flowiq_source", "flowiq_source.cli"):
+        command = [sys.executable, "-m", module, "--version"]
+        done = subprocess.run(command, capture_output=True, text=True, check=True)
+        assert done.stdout.startswith("flowiq, version ")
+
+
 def test_forget_asks_first(
     run: Run, sandbox: Sandbox, alice: Contact, environment: dict[str, str], tmp_path: Path
 ) -> None:
