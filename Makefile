@@ -84,7 +84,7 @@ orchestrators: dagster airflow prefect ## Run the examples in the real Dagster, 
 dagster airflow prefect: setup
 	$(BIN)/pip install --quiet --disable-pip-version-check uv
 	$(BIN)/uv venv --quiet --allow-existing --python $(BIN)/python .venv-$@
-	$(BIN)/uv pip install --quiet --python .venv-$@ --requirement examples/$@/requirements.txt --editable . pytest
+	$(BIN)/uv pip install --quiet --python .venv-$@ --requirement examples/$@/requirements.txt --editable '.[postgres]' pytest
 	PYTHONDONTWRITEBYTECODE= .venv-$@/bin/python -m pytest --override-ini addopts=-ra --override-ini filterwarnings=default examples/$@
 
 beside: setup ## Ask whether the package installs beside each orchestrator on every Python

@@ -87,6 +87,9 @@ def flowiq(
     try:
         source = flowiq_source(token, tenant, backend="pyarrow")
         summary = sync(pipeline_of(tenant), source)
+    except (dg.DagsterExecutionInterruptedError, KeyboardInterrupt):
+        # Dagster would have the retry policy try again what somebody has terminated.
+        raise dg.Failure("terminated: what was committed stays", allow_retries=False) from None
     except Exception as error:
         status, text = diagnosis(error)
         raise dg.Failure(text, allow_retries=status == 1) from error
@@ -133,7 +136,10 @@ def tenants_of(instance: dg.DagsterInstance) -> list[str]:
 
 
 flowiq_job = dg.define_asset_job(
-    "flowiq_job", dg.AssetSelection.assets(flowiq) - dg.AssetSelection.checks(fresh)
+    "flowiq_job",
+    dg.AssetSelection.assets(flowiq) - dg.AssetSelection.checks(fresh),
+    # There is one step: it needs no process beside that of its run.
+    executor_def=dg.in_process_executor,
 )
 freshness_job = dg.define_asset_job("freshness_job", dg.AssetSelection.checks(fresh))
 
