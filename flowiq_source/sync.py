@@ -32,6 +32,7 @@ from flowiq_source.loading.undocumented import (
     dialect_of,
     forget_failure,
     forget_working_folder,
+    resolved_once,
 )
 from flowiq_source.loading.views import create_views, delete_gone_messages
 from flowiq_source.models.create import keep_models
@@ -241,7 +242,11 @@ def _sync(
     names = TableNames.of(source)
     version = source.feed.settings.duckdb_storage_version
     tenant = source.feed.settings.tenant_key
-    with sole_sync(pipeline), lease(pipeline, source.schema, tenant) as check:
+    with (
+        sole_sync(pipeline),
+        resolved_once(pipeline),
+        lease(pipeline, source.schema, tenant) as check,
+    ):
         with turn_at(pipeline, source.schema):
             patiently(lambda: make_file(pipeline, source.schema, version))
             patiently(lambda: begin(pipeline, source.schema))
@@ -291,7 +296,7 @@ def begin(pipeline: dlt.Pipeline, schema: Schema) -> None:
     with held_open(pipeline, schema):
         pipeline.sync_destination()
         if schema.name in pipeline.schema_names:
-            mend_tables(pipeline, schema.name)
+            mend_tables(pipeline, pipeline.schemas[schema.name])
         else:
             with client_of(pipeline, schema) as client:
                 client.initialize_storage()
@@ -339,10 +344,10 @@ def _load_package(  # noqa: PLR0913, PLR0917 - what a package needs
             check()
             if wanted != tables:
                 # Before the load, because dlt itself creates a child table with its first row.
-                bring_schema_up_to_date(pipeline, schema)
+                bring_schema_up_to_date(pipeline, pipeline.schemas[schema])
             pipeline.load(workers=workers, raise_on_failed_jobs=True)
             if wanted != tables:
-                create_views(pipeline, schema, names)
+                create_views(pipeline, source.schema, names)
 
     # Through all attempts: what they have in the staging dataset is in the way of another tenant's.
     with turn_at(pipeline, source.schema):
@@ -376,7 +381,7 @@ def _delete_gone(
     if summary.vanished:
         logger.error("delete_gone: nothing is deleted, because too much has vanished at once")
         return
-    delete_gone_messages(pipeline, source.schema.name, names)
+    delete_gone_messages(pipeline, pipeline.schemas[source.schema.name], names)
 
 
 def _is_duckdb(pipeline: dlt.Pipeline) -> bool:

@@ -72,11 +72,10 @@ def _write_through(client: Client) -> None:
             client.execute_sql(f"SET GLOBAL memory_limit = '{limit}'")
 
 
-def mend_tables(pipeline: dlt.Pipeline, schema_name: str) -> None:
-    """Make what is gone of the tables that the pipeline has loaded."""
-    if made := bring_schema_up_to_date(pipeline, schema_name):
+def mend_tables(pipeline: dlt.Pipeline, schema: Schema) -> None:
+    """Make what is gone of the tables of a schema that was loaded."""
+    if made := bring_schema_up_to_date(pipeline, schema):
         logger.warning("made again, because the destination lacked them: %s", ", ".join(made))
-    schema = pipeline.schemas[schema_name]
     with sql_of(pipeline, schema) as client:
         if client is not None:
             _delete_orphans(client, schema)

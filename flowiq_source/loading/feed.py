@@ -296,6 +296,9 @@ class _Extract:
     def __init__(self, feed: Feed, load_id: str | None, source: DltSource, first: str) -> None:
         self._feed, self._is_loaded, self.load_id = feed, load_id is not None, load_id or ""
         self._source, self.names = source, tables.TableNames.of(source)
+        # To ask for it takes dlt a while.
+        pipeline: Any = dlt.current.pipeline() if self._is_loaded else None
+        self._pipeline = pipeline
         self._messages = source.resources.get("messages")
         self._limits = [
             resource.limit
@@ -306,7 +309,7 @@ class _Extract:
         self._why_anew: str | None = None
         self._filled: set[str] = set()
         self._tables: Collection[str] = ()
-        self.columnar = self._is_loaded and is_columnar(feed.settings, self._messages)
+        self.columnar = self._is_loaded and is_columnar(feed.settings, self._messages, pipeline)
         if self._is_loaded:
             self._choose_format()
             self._have_tables()
@@ -326,7 +329,7 @@ class _Extract:
                 feed.run,
                 feed.run.api,
                 feed.settings,
-                dlt.current.pipeline().collector,
+                pipeline.collector,
                 feed.began_s,
             )
             if self._is_loaded
@@ -403,7 +406,7 @@ class _Extract:
         """Whether rows are stored as they leave here, where asking for them costs nothing."""
         if not self._is_loaded or self._feed.bounds is NO_BOUNDS or self._messages is None:
             return False
-        kind = dlt.current.pipeline().destination.destination_type
+        kind = self._pipeline.destination.destination_type
         return kind.endswith(FREE_TO_ASK) and self._keeps_reactions
 
     @property
@@ -452,7 +455,7 @@ class _Extract:
         """An answer of the destination; there is none outside of a pipeline, nor without SQL."""
         if not self._is_loaded:
             return otherwise
-        with answers_of(dlt.current.pipeline(), self._source) as client:
+        with answers_of(self._pipeline, self._source) as client:
             if client is None:
                 return otherwise
             return question(Committed(client, self._feed.settings.tenant_key))
@@ -510,7 +513,7 @@ class _Extract:
         return known
 
     def _choose_format(self) -> None:
-        appended = are_appended(dlt.current.pipeline(), self._feed.settings)
+        appended = are_appended(self._pipeline, self._feed.settings)
         # The same source may have been loaded elsewhere before; what else was chosen stays.
         if appended != self._feed.writes_parquet:
             write_as(self._source, "parquet" if appended else "")
@@ -518,12 +521,12 @@ class _Extract:
 
     def _have_tables(self) -> None:
         """Make the tables that are gone; where `sync` is used, it has made them before."""
-        pipeline, schema = dlt.current.pipeline(), self._source.schema.name
+        pipeline, schema = self._pipeline, self._source.schema.name
         widen_text(pipeline)
         if schema in pipeline.schema_names:
             self._tables = pipeline.schemas[schema].data_table_names(seen_data_only=True)
         if self._feed.bounds is NO_BOUNDS and schema in pipeline.schema_names:
-            mend_tables(pipeline, schema)
+            mend_tables(pipeline, pipeline.schemas[schema])
 
     def _events(self) -> Iterator[Event]:
         for event in self._read():
@@ -622,7 +625,7 @@ def at_most(limits: Sequence[LimitItem | None]) -> int | None:
     return max(one.max_items for one in limits if one)
 
 
-def is_columnar(settings: Settings, messages: DltResource | None) -> bool:
+def is_columnar(settings: Settings, messages: DltResource | None, pipeline: dlt.Pipeline) -> bool:
     """Whether messages go as Arrow tables: if that is wanted, and Parquet is loaded.
 
     Through CSV, as PostgreSQL has it, an empty text would become null.
@@ -637,4 +640,4 @@ def is_columnar(settings: Settings, messages: DltResource | None) -> bool:
             'sources.flowiq.backend is "pyarrow", which hands out tables, and add_map, add_filter '
             'or add_yield_map on messages takes rows: set it to "rows"'
         )
-    return loads_parquet(dlt.current.pipeline())
+    return loads_parquet(pipeline)

@@ -9,11 +9,12 @@ from dlt.destinations.exceptions import DatabaseException
 from dlt.destinations.job_client_impl import SqlJobClientBase
 
 from flowiq_source.api.client import logger
+from flowiq_source.loading.undocumented import client_of
 
 
 def delete_old_states(pipeline: dlt.Pipeline) -> None:
     """Leave only the pipeline's newest state in the destination."""
-    client = pipeline.destination_client()
+    client = client_of(pipeline, pipeline.default_schema)
     if isinstance(client, SqlJobClientBase):
         try:
             _delete_states_before_the_newest(client, pipeline.pipeline_name)

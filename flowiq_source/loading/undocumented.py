@@ -4,9 +4,11 @@ Read in dlt 1.30 and 1.31; the tests run against both.
 """
 
 import shutil
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import dlt
 from dlt.common.configuration.utils import get_resolved_traces
@@ -40,12 +42,35 @@ def has_row_steps(resource: DltResource) -> bool:
     return bool(resource._pipe.find_all(FilterItem, MapItem, YieldMapItem))  # noqa: SLF001
 
 
+_configs: "WeakKeyDictionary[dlt.Pipeline, dict[Any, Any]]" = WeakKeyDictionary()
+"""What the destinations of pipelines that are in `resolved_once` are configured with."""
+
+
+@contextmanager
+def resolved_once(pipeline: dlt.Pipeline) -> Iterator[None]:
+    """Have `client_of` find out once for the block how the destination is configured.
+
+    dlt looks for every setting in every place anew, which takes longer than most questions do.
+    """
+    _configs[pipeline] = {}
+    try:
+        yield
+    finally:
+        del _configs[pipeline]
+
+
 def client_of(pipeline: dlt.Pipeline, schema: Schema) -> Any:
     """The client of the pipeline's destination, by a schema that the working folder need not have.
 
     `Pipeline.destination_client` loads a schema from the folder, which may be broken.
     """
-    return pipeline._get_destination_clients(schema)[0]  # noqa: SLF001
+    # Where each schema has a dataset, its name depends on which is the default.
+    configs, key = _configs.get(pipeline, {}), (pipeline.dataset_name, pipeline.default_schema_name)
+    if key not in configs:
+        client = pipeline._get_destination_clients(schema)[0]  # noqa: SLF001
+        configs[key] = client.config
+        return client
+    return pipeline.destination.client(schema, configs[key])
 
 
 def forget_working_folder(pipeline: dlt.Pipeline) -> None:
@@ -77,13 +102,13 @@ def delete_at_once(folder: Path) -> None:
     shutil.rmtree(deleted, ignore_errors=True)
 
 
-def bring_schema_up_to_date(pipeline: dlt.Pipeline, schema_name: str) -> list[str]:
+def bring_schema_up_to_date(pipeline: dlt.Pipeline, schema: Schema) -> list[str]:
     """The tables that the destination lacked, or that lacked columns; now it has them.
 
     `Pipeline.sync_schema` looks no further than the stored hash, which is there although a killed
     run made only some of the tables; `force` is not passed through.
     """
-    with pipeline.destination_client(schema_name) as client:
+    with client_of(pipeline, schema) as client:
         client.initialize_storage()
         if dialect_of(client) == "postgres" and isinstance(client, SqlJobClientBase):
             # A new column waits for everyone who reads the table, and everyone else for that.

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from contextlib import nullcontext
 
 import dlt
+from dlt.common.schema import Schema
 from dlt.destinations.exceptions import DatabaseException, DatabaseUndefinedRelation
 
 from flowiq_source.loading.destination import Client, sql_of
@@ -26,14 +27,14 @@ STATUS_COLUMNS = [
 ]
 
 
-def create_views(pipeline: dlt.Pipeline, schema_name: str, names: TableNames) -> None:
+def create_views(pipeline: dlt.Pipeline, schema: Schema, names: TableNames) -> None:
     """Create `current_messages`, what the API still has, and `sync_status`, how each tenant stands.
 
     Only where one is missing, or its columns have changed: on PostgreSQL a view that is replaced
     waits for everyone who reads it. None is ever dropped, because others may depend on it. In a
     destination without SQL there are none.
     """
-    with sql_of(pipeline, pipeline.schemas[schema_name]) as client:
+    with sql_of(pipeline, schema) as client:
         if client is None:
             return
         there = {
@@ -138,10 +139,9 @@ def _columns(client: Client, relation: str) -> list[str] | None:
         return None
 
 
-def delete_gone_messages(pipeline: dlt.Pipeline, schema_name: str, names: TableNames) -> None:
+def delete_gone_messages(pipeline: dlt.Pipeline, schema: Schema, names: TableNames) -> None:
     """Delete what the API has no longer, child rows first."""
-    tables = pipeline.schemas[schema_name].tables
-    with sql_of(pipeline, pipeline.schemas[schema_name]) as client:
+    with sql_of(pipeline, schema) as client:
         if client is None:
             logger.warning("delete_gone: this destination answers no SQL, nothing is deleted")
             return
@@ -149,7 +149,7 @@ def delete_gone_messages(pipeline: dlt.Pipeline, schema_name: str, names: TableN
             logger.warning("delete_gone: no conversations are loaded, nothing is known to be gone")
             return
         with client.begin_transaction():
-            for statement in deletions(client, names, tables):
+            for statement in deletions(client, names, schema.tables):
                 client.execute_sql(statement)
 
 

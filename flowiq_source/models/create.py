@@ -99,7 +99,7 @@ def create_models(
     names, tenant = TableNames.of(source), source.feed.settings.tenant_key
     if source.schema.name in pipeline.schema_names:
         # A plain run of the pipeline makes none.
-        create_views(pipeline, source.schema.name, names)
+        create_views(pipeline, source.schema, names)
     with sql_of(pipeline, source.schema) as client:
         if client is None:
             raise ConfigurationError(
@@ -161,7 +161,7 @@ class _Dataset:
         made, kept = [], ""
         version = _digest(wanted)
         days = self._make_calendar(settings, now, known)
-        if anew or known.get(("", "views")) != version or not self._are_there(*NAMES):
+        if anew or known.get(("", "views")) != version or not self._has_views():
             kept = self._make_views(wanted)
             made = [] if kept else list(wanted)
         if made:
@@ -186,6 +186,12 @@ class _Dataset:
                 return True
         except (DatabaseUndefinedRelation, DatabaseException):
             return False
+
+    def _has_views(self) -> bool:
+        """Whether every model is there; DuckDB takes long to look into one, and has their names."""
+        sql = "SELECT view_name FROM duckdb_views() WHERE schema_name = %s"
+        names = self._rows(sql, self.client.dataset_name) if self.dialect == "duckdb" else []
+        return {name for (name,) in names} >= set(NAMES) or self._are_there(*NAMES)
 
     def _versions(self) -> dict[tuple[str, str], str]:
         self._make_table(VERSIONS)

@@ -1,6 +1,7 @@
 """What the models need to know of a business: its time zone, its hours, its holidays."""
 
 import difflib
+import functools
 import json
 import re
 from collections.abc import Mapping, Sequence
@@ -49,8 +50,8 @@ class ModelSettings(BaseConfiguration):
             raise with_place(refused, given) from None
 
     def _check_values(self) -> None:
-        if self.time_zone not in available_timezones():
-            near = difflib.get_close_matches(self.time_zone, available_timezones(), 1)
+        if self.time_zone not in _zones():
+            near = difflib.get_close_matches(self.time_zone, _zones(), 1)
             _refuse("time_zone", f"is no time zone: did you mean {near[0]}?" if near else _ZONES)
         self.spans, self.days_off = _spans(self.business_hours), _days_off(self.holidays)
 
@@ -69,6 +70,8 @@ class ModelSettings(BaseConfiguration):
         return "business hours " + ", ".join(parts)
 
 
+# It looks into hundreds of files.
+_zones = functools.cache(available_timezones)
 _ZONES = 'is no time zone: it is written like "Africa/Johannesburg"'
 
 
