@@ -205,6 +205,7 @@ def _outcome(
 ) -> Outcome:
     try:
         source, pipeline = source_of(tenant), pipeline_of(tenant)
+        source.feed.needs_folder = False
         try:
             summary = sync(pipeline, source)
         finally:

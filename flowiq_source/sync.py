@@ -17,6 +17,7 @@ from flowiq_source.errors import ConfigurationError
 from flowiq_source.loading.destination import held_open, mend_tables, try_to_write
 from flowiq_source.loading.feed import Bounds
 from flowiq_source.loading.files import are_appended, check_abilities
+from flowiq_source.loading.idle import Seen, Stored, may_be_idle, seen_by, stored_of, write_seen
 from flowiq_source.loading.lease import Check, lease
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.loading.mysql import widen_text
@@ -249,20 +250,50 @@ def _sync(
     ):
         with turn_at(pipeline, source.schema):
             patiently(lambda: make_file(pipeline, source.schema, version))
-            patiently(lambda: begin(pipeline, source.schema))
-        _load_all(pipeline, source, names, summary, check)
+            stored = patiently(lambda: begin(pipeline, source))
+        seen = None if stored is None else _look_ahead(pipeline, source, stored)
+        if seen is None:
+            _load_all(pipeline, source, names, summary, check)
+        _add_counts(summary, source.feed)
 
         def finish() -> None:
             with held_open(pipeline, source.schema):
-                delete_old_states(pipeline)
                 check()
+                if stored is not None and seen is not None:
+                    schema = stored.schema
+                    summary.rows = write_seen(pipeline, source, seen)
+                    create_views(pipeline, schema, names)
+                else:
+                    schema = pipeline.schemas[source.schema.name]
+                    delete_old_states(pipeline)
                 if delete_gone:
-                    _delete_gone(pipeline, source, names, summary)
+                    _delete_gone(pipeline, schema, names, summary)
                 if models.create:
                     keep_models(pipeline, source, models)
 
         with turn_at(pipeline, source.schema):
             patiently(finish)
+
+
+def _look_ahead(pipeline: dlt.Pipeline, source: FlowiqSource, stored: Stored) -> Seen | None:
+    """What a run sees, if nothing of it is new; else it is to be gone on with in a load."""
+    feed = source.feed
+    ahead = feed.look_ahead(pipeline, source, stored.schema, stored.known, stored.policy)
+    try:
+        with pipeline.collector(f"Extract {source.name}"):
+            seen = seen_by(ahead, stored)
+    except Exception as error:
+        # As dlt does it where a load begins so.
+        raise PipelineStepFailed(pipeline, "extract", "", error) from error
+    signals.raise_if_signalled()
+    if seen is not None:
+        seen["syncs"] = [feed.sync_row(ahead.run) | {"_dlt_load_id": stored.load_id}]
+        # All that was read again were pages that have not changed.
+        ahead.run.counts.update(known=0, changed=0)
+    elif not feed.needs_folder:
+        with turn_at(pipeline, source.schema):
+            patiently(lambda: _restore(pipeline))
+    return seen
 
 
 def _given(argument: Any, setting: Any) -> Any:
@@ -286,21 +317,34 @@ def _checked(pipeline: dlt.Pipeline, source: DltSource) -> FlowiqSource:
     return source
 
 
-def begin(pipeline: dlt.Pipeline, schema: Schema) -> None:
+def begin(pipeline: dlt.Pipeline, source: FlowiqSource) -> Stored | None:
     """Take state and schema from the destination, and bring its tables up to date.
 
-    So a destination that is away, or refuses, is found before a request is spent.
+    So a destination that is away, or refuses, is found before a request is spent. What is stored
+    is handed out if the sync may find nothing new.
     """
-    forget_working_folder(pipeline)
+    schema, feed = source.schema, source.feed
     widen_text(pipeline)
     with held_open(pipeline, schema):
-        pipeline.sync_destination()
-        if schema.name in pipeline.schema_names:
+        may_be = may_be_idle(pipeline, source, feed.settings)
+        stored = stored_of(pipeline, source, feed) if may_be else None
+        if stored is None or feed.needs_folder:
+            _restore(pipeline)
+        if stored is not None:
+            mend_tables(pipeline, stored.schema)
+        elif schema.name in pipeline.schema_names:
             mend_tables(pipeline, pipeline.schemas[schema.name])
         else:
             with client_of(pipeline, schema) as client:
                 client.initialize_storage()
         try_to_write(pipeline, schema)
+    return stored
+
+
+def _restore(pipeline: dlt.Pipeline) -> None:
+    """Have the working folder as the destination says."""
+    forget_working_folder(pipeline)
+    pipeline.sync_destination()
 
 
 def _load_all(
@@ -315,8 +359,6 @@ def _load_all(
         tables = _load_package(pipeline, source, names, summary, tables, check)
         run = source.feed.run
         remaining = run is not None and run.left > 0
-    if run is not None:
-        _add_counts(summary, source.feed)
 
 
 def _load_package(  # noqa: PLR0913, PLR0917 - what a package needs
@@ -360,6 +402,8 @@ def _load_package(  # noqa: PLR0913, PLR0917 - what a package needs
 
 
 def _add_counts(summary: Summary, feed: Any) -> None:
+    if feed.run is None:
+        return
     counts = feed.run.counts
     for name in (
         *("quiet", "missing", "doubtful", "failed", "vanished", "stale", "unlisted"),
@@ -376,12 +420,12 @@ def _add_counts(summary: Summary, feed: Any) -> None:
 
 
 def _delete_gone(
-    pipeline: dlt.Pipeline, source: FlowiqSource, names: TableNames, summary: Summary
+    pipeline: dlt.Pipeline, schema: Schema, names: TableNames, summary: Summary
 ) -> None:
     if summary.vanished:
         logger.error("delete_gone: nothing is deleted, because too much has vanished at once")
         return
-    delete_gone_messages(pipeline, pipeline.schemas[source.schema.name], names)
+    delete_gone_messages(pipeline, schema, names)
 
 
 def _is_duckdb(pipeline: dlt.Pipeline) -> bool:

@@ -12,13 +12,14 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar
 
 import dlt
 from dlt.common.runtime import signals
+from dlt.common.schema import Schema
 from dlt.destinations.exceptions import DatabaseException
 from dlt.extract import DltResource, DltSource
 from dlt.extract.items_transform import LimitItem
@@ -46,6 +47,7 @@ from flowiq_source.loading.undocumented import (
     load_id_of_extract,
     loads_parquet,
 )
+from flowiq_source.reading.ahead import Ahead
 from flowiq_source.reading.conversation import ConversationResult
 from flowiq_source.reading.listing import Listed
 from flowiq_source.reading.pool import Stop
@@ -156,10 +158,15 @@ class Feed:
         self.policy = policy_of(settings)
         self.bounds = NO_BOUNDS
         self.run: Run | None = None
+        self.ahead: Ahead | None = None
+        """What its run brought before there was a load package."""
         self.began_s = 0.0
+        self.needs_folder = True
+        """Whether somebody works with the pipeline's folder when its sync has ended."""
         self.writes_parquet = False
         self.connect: Callable[..., Any] = FlowiqClient
         self._extract: _Extract | None = None
+        self._counters: Counters | None = None
         self._lock = threading.Lock()
 
     def contact_mapper(self, policy: Policy | None = None) -> Callable[[RawRow], Mapped]:
@@ -241,7 +248,7 @@ class Feed:
             yield []
         extract = self._extract
         if extract is not None and extract.reads:
-            yield [self._sync_row(extract.run)]
+            yield [self.sync_row(extract.run)]
         yield from self._even_if_empty("syncs")
 
     def _even_if_empty(self, name: str) -> Iterator[Any]:
@@ -252,7 +259,8 @@ class Feed:
         ):
             yield dlt.mark.materialize_table_schema()
 
-    def _sync_row(self, run: Run) -> Row:
+    def sync_row(self, run: Run) -> Row:
+        """The row of `syncs`."""
         counts, settings = run.counts, self.settings
         chosen = settings.phone_numbers is not None
         kind = "backfill" if run.backfill_from else "chosen" if chosen else "incremental"
@@ -269,13 +277,74 @@ class Feed:
         }
 
     def check(self) -> None:
-        """Called whenever the run waits, in the thread that wants its rows."""
-        if self._extract is not None:
-            self._extract.check()
+        """Tell how far the run is, whenever it waits, in the thread that wants its rows.
+
+        Raises:
+            KeyboardInterrupt: a signal has come.
+        """
+        signals.raise_if_signalled()
+        if self._counters:
+            self._counters.tell()
+
+    def tell(self, run: Run, collector: Any) -> None:
+        """Have a collector told of a run from now on; None wants to hear nothing."""
+        self._counters = collector and Counters(
+            run, run.api, self.settings, collector, self.began_s
+        )
+
+    def begin_run(  # noqa: PLR0913 - what a run is made of
+        self,
+        known: Known,
+        policy: Policy,
+        columns: Mapping[str, Sequence[str]],
+        *,
+        columnar: bool,
+        at_most: int | None = None,
+        backfill_from: datetime | None = None,
+    ) -> Run:
+        """Begin to read; `columns` are those that undocumented fields have in the tables."""
+        kept = kept_undocumented(self.settings)
+        extras = extra_columns({table: [*columns[table], *kept[table]] for table in columns})
+        tenant, stop = self.settings.tenant_key, Stop(signals.raise_if_signalled)
+        self.began_s = time.monotonic()
+        self.run = Run(
+            api=self.connect(self.settings, sleep=stop.sleep, read_rows=read_rows),
+            settings=self.settings,
+            known=known,
+            at_most=at_most,
+            map_contact=lambda raw, at: policy.contact(contact_row(raw, tenant, at, extras)),
+            map_page=lambda rows, origin: map_page(rows, origin, extras, columnar=columnar),
+            now=self.now,
+            stop=stop,
+            check=self.check,
+            backfill_from=backfill_from,
+        )
+        return self.run
+
+    def look_ahead(
+        self,
+        pipeline: dlt.Pipeline,
+        source: DltSource,
+        schema: Schema,
+        known: Known,
+        policy: Policy,
+    ) -> Ahead:
+        """Begin to read before there is a load package; the tables are those of a schema."""
+        names = tables.TableNames.of(source)
+        self.ahead = Ahead(
+            self.begin_run(
+                known,
+                policy,
+                tables.undocumented_columns(schema, names),
+                columnar=is_columnar(self.settings, source.resources["messages"], pipeline),
+            )
+        )
+        self.tell(self.ahead.run, pipeline.collector)
+        return self.ahead
 
     def end(self) -> None:
         """Give up what is being read, and read without bounds from now on."""
-        self.bounds = NO_BOUNDS
+        self.bounds, self.ahead = NO_BOUNDS, None
         if self.run is not None:
             self.run.close()
 
@@ -314,8 +383,11 @@ class _Extract:
             self._choose_format()
             self._have_tables()
         self.policy = self._policy()
-        if feed.run is None or not feed.run.left or not self._is_loaded:
-            feed.run, feed.began_s = self._new_run(), time.monotonic()
+        self._ahead, feed.ahead = feed.ahead, None
+        if self._ahead:
+            feed.run = self._ahead.run
+        elif feed.run is None or not feed.run.left or not self._is_loaded:
+            feed.run = self._new_run()
         self.run = feed.run
         self._compares = self._is_comparable()
         if self._compares:
@@ -323,28 +395,9 @@ class _Extract:
         # The first is not among them if it was renamed.
         names = {*source.selected_resources, first} & {*OF_CONTACTS, *OF_CONVERSATIONS, *OF_ALL}
         self.reads = bool(names & set(OF_CONVERSATIONS))
-        self.share = Share(self._events(), names, lambda: self.run.is_listed, self.run.close)
-        self._counters = (
-            Counters(
-                feed.run,
-                feed.run.api,
-                feed.settings,
-                pipeline.collector,
-                feed.began_s,
-            )
-            if self._is_loaded
-            else None
-        )
-
-    def check(self) -> None:
-        """Tell how far the run is, whenever it waits.
-
-        Raises:
-            KeyboardInterrupt: a signal has come.
-        """
-        signals.raise_if_signalled()
-        if self._counters:
-            self._counters.tell()
+        self._has_listed = not self._ahead and self.run.is_listed
+        self.share = Share(self._events(), names, lambda: self._has_listed, self.run.close)
+        feed.tell(self.run, pipeline and pipeline.collector)
 
     def has(self, name: str, load_id: str | None, source: DltSource) -> bool:
         """Whether this is the extract that the resource belongs to, and waits for it."""
@@ -473,23 +526,13 @@ class _Extract:
         )
 
     def _new_run(self) -> Run:
-        feed, stop, policy = self._feed, Stop(signals.raise_if_signalled), self.policy
-        known, messages = self._known(), self._messages
-        columns = tables.undocumented_columns(self._source, self.names)
-        for table, wanted in kept_undocumented(feed.settings).items():
-            columns[table] += wanted
-        extras = extra_columns(columns)
-        tenant, columnar = feed.settings.tenant_key, self.columnar
-        return Run(
-            api=feed.connect(feed.settings, sleep=stop.sleep, read_rows=read_rows),
-            settings=feed.settings,
-            known=known,
+        messages = self._messages
+        return self._feed.begin_run(
+            self._known(),
+            self.policy,
+            tables.undocumented_columns(self._source.schema, self.names),
+            columnar=self.columnar,
             at_most=at_most(self._limits),
-            map_contact=lambda raw, at: policy.contact(contact_row(raw, tenant, at, extras)),
-            map_page=lambda rows, origin: map_page(rows, origin, extras, columnar=columnar),
-            now=feed.now,
-            stop=stop,
-            check=feed.check,
             backfill_from=backfill_start(messages) if messages else None,
         )
 
@@ -506,6 +549,8 @@ class _Extract:
             self._why_anew = self._ask(
                 lambda committed: held_against(known, state, committed, self.names, tables), None
             )
+            if self._why_anew:
+                logger.warning("%s: every conversation is read again", self._why_anew)
         if any(
             "replace" in str(tables[name].write_disposition) for name in OF_READING & set(tables)
         ):
@@ -533,13 +578,16 @@ class _Extract:
             for _, mapped in _mapped(event):
                 self.run.counts["replaced"] += mapped.replaced
                 self.run.counts["overflowed"] += mapped.overflowed
-            self.check()
+            self._feed.check()
             yield event
 
     def _read(self) -> Iterator[Event]:
         try:
-            if not self.run.is_listed:
+            if self._ahead:
+                yield from self._ahead.contacts.take()
+            elif not self.run.is_listed:
                 yield from self.run.contacts()
+            self._has_listed = True
             if self.reads:
                 yield from self._batches()
             else:
@@ -554,7 +602,7 @@ class _Extract:
         package = _Package(self._feed.bounds, self.run)
         batch: Results = []
         rows, began_s = 0, time.monotonic()
-        for one in self.run.conversations(package.is_full):
+        for one in self._conversations(package.is_full):
             package.add(one)
             batch.append(one)
             rows += one.rows
@@ -565,6 +613,12 @@ class _Extract:
                 batch, rows, began_s = [], 0, time.monotonic()
         if batch:
             yield batch
+
+    def _conversations(self, is_full: Callable[[], bool]) -> Iterator[ConversationResult]:
+        if not self._ahead:
+            return self.run.conversations(is_full)
+        self._ahead.is_full = is_full
+        return self._ahead.conversations.take()
 
 
 FIRST_SEEN = {

@@ -39,7 +39,7 @@ class ConversationIncremental(dlt.sources.incremental[datetime]):
         wanted = self.allow_external_schedulers
         if self.is_set:
             self.allow_external_schedulers = False
-        elif str2bool(os.environ.get("DLT_ALLOW_EXTERNAL_SCHEDULERS") or "no"):
+        elif _wants_interval():
             self.allow_external_schedulers = True
         super().bind(pipe)
         self.allow_external_schedulers = wanted
@@ -72,6 +72,15 @@ def incremental_of(settings: Settings, now: datetime) -> ConversationIncremental
     return hint
 
 
+def may_be_bounded(messages: DltResource) -> bool:
+    """Whether a range on `messages` is set, or may come from an orchestrator."""
+    hint = _hint_of(messages)
+    if not isinstance(hint, ConversationIncremental) or hint.end_value is not None:
+        return hint is not None
+    wanted = hint.allow_external_schedulers or _wants_interval()
+    return bool(wanted)
+
+
 def backfill_start(messages: DltResource) -> datetime | None:
     """Where the range on `messages` begins, whoever set it; None for an incremental sync.
 
@@ -80,9 +89,7 @@ def backfill_start(messages: DltResource) -> datetime | None:
     Raises:
         ConfigurationError: the range is empty, or has no end.
     """
-    hint: Any = messages.incremental
-    if isinstance(hint, IncrementalResourceWrapper):
-        hint = hint.incremental
+    hint = _hint_of(messages)
     if hint is None:
         return None
     if hint.end_value is None:
@@ -113,6 +120,15 @@ def backfill_start(messages: DltResource) -> datetime | None:
     # dlt does not apply it to a range, and yet compares the bound as it was given.
     hint.lag = None
     return start
+
+
+def _hint_of(messages: DltResource) -> Any:
+    hint: Any = messages.incremental
+    return hint.incremental if isinstance(hint, IncrementalResourceWrapper) else hint
+
+
+def _wants_interval() -> bool:
+    return str2bool(os.environ.get("DLT_ALLOW_EXTERNAL_SCHEDULERS") or "no")
 
 
 def _utc(value: Any) -> datetime:

@@ -1,6 +1,5 @@
 """What is known of a tenant when a run begins: dlt's state, held against the destination."""
 
-import logging
 from collections.abc import Container
 from datetime import datetime, timedelta
 
@@ -10,8 +9,6 @@ from flowiq_source.loading.tables import TableNames
 from flowiq_source.reading.cursor import Cursor
 from flowiq_source.reading.run import Known
 from flowiq_source.settings import Settings
-
-logger = logging.getLogger("flowiq_source")
 
 RESUME_WITHIN = timedelta(hours=24)
 """A run goes on with one that was interrupted, unless that began longer ago."""
@@ -50,8 +47,6 @@ def held_against(
     readings = committed.readings(tables.messages, unfinished=trusted)
     if readings and not read:
         why = "the destination has messages, and no state of this pipeline speaks of them"
-    if why:
-        logger.warning("%s: every conversation is read again", why)
     if not trusted:
         known.cursors = _as_committed(known, committed, tables)
     for contact_id, used, rows in readings:

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable
+from typing import TypeVar
 
 import tenacity
 from dlt.common.runtime import signals
@@ -11,6 +12,7 @@ from dlt.pipeline.helpers import retry_schema_update
 from flowiq_source.loading.refusals import is_held
 
 logger = logging.getLogger("flowiq_source")
+_T = TypeVar("_T")
 
 HELD_PATIENCE_S = 60.0
 """How long a DuckDB file that another program has open is waited for."""
@@ -19,8 +21,8 @@ ATTEMPTS = 5
 """How often a step is done that another tenant's sync gets in the way of."""
 
 
-def patiently(step: Callable[[], object]) -> None:
-    """Do a step that may meet another tenant's, who makes the same tables at the same time.
+def patiently(step: Callable[[], _T]) -> _T:
+    """What comes of a step that may meet another tenant's, who makes the same tables meanwhile.
 
     A DuckDB file that another program has open is waited for.
     """
@@ -34,7 +36,7 @@ def patiently(step: Callable[[], object]) -> None:
         before_sleep=_say_held,
         reraise=True,
     )
-    retrying(step)
+    return retrying(step)
 
 
 def _give_up(state: tenacity.RetryCallState) -> bool:

@@ -7,6 +7,7 @@ from typing import Any, TypedDict
 import dlt
 import pyarrow as pa
 from dlt.common.normalizers.utils import generate_dlt_ids
+from dlt.common.schema import Schema
 from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns, TWriteDisposition
 from dlt.common.schema.utils import dlt_id_column, dlt_load_id_column
 from dlt.extract import DltSource
@@ -197,7 +198,7 @@ def table_of(source: DltSource, name: str) -> str:
     return source.schema.naming.normalize_table_identifier(table)
 
 
-def undocumented_columns(source: DltSource, names: TableNames) -> dict[str, list[str]]:
+def undocumented_columns(schema: Schema, names: TableNames) -> dict[str, list[str]]:
     """The columns that fields got which nobody documented, as far as dlt's schema has them."""
     documented = {
         "contacts": (names.contacts, CONTACT),
@@ -207,7 +208,7 @@ def undocumented_columns(source: DltSource, names: TableNames) -> dict[str, list
     return {
         table: [
             column
-            for column in source.schema.tables.get(name, {}).get("columns", {})
+            for column in schema.tables.get(name, {}).get("columns", {})
             if not column.startswith("_dlt")
             and column not in {*columns, *OUR_COLUMNS, UNDOCUMENTED}
         ]

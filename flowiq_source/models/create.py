@@ -131,7 +131,8 @@ def keep_models(pipeline: dlt.Pipeline, source: FlowiqSource, settings: ModelSet
             if not dataset.is_synced:
                 return
             dataset.make(settings, utc_now(), anew=False)
-        show_to_dlt(pipeline, source.schema)
+        if source.feed.needs_folder:
+            show_to_dlt(pipeline, source.schema)
 
     try:
         patiently(keep)

@@ -45,7 +45,7 @@ def make_schedule(
     for task in due:
         if task.conversation.contact_id in turns:
             asked.append(task._replace(whole=True))
-        elif is_told and not task.whole and _is_quiet(task):
+        elif is_told and not task.whole and is_quiet(task):
             quiet.append(task.previous)
         else:
             asked.append(task)
@@ -67,7 +67,7 @@ def _is_stale(task: Task) -> bool:
     return max(task.previous.synced_at, task.previous.rescanned_at) > task.rules.started_at
 
 
-def _is_quiet(task: Task) -> bool:
+def is_quiet(task: Task) -> bool:
     """Whether the time of the last message tells that a sync would find nothing.
 
     The conversation was read since, and not before the last message had left the lookback.
@@ -112,7 +112,7 @@ def _turns(due: Sequence[Task], share: float) -> set[str]:
 def _rescan_costs(due: Sequence[Task]) -> Iterator[tuple[datetime, int, str]]:
     """When each was last read to its beginning, and the requests that it would cost on top."""
     for task in due:
-        more_pages = pages_of(task.previous.known) - (not _is_quiet(task))
+        more_pages = pages_of(task.previous.known) - (not is_quiet(task))
         if task.previous.is_read and more_pages:
             last_time = BEGINNING if _is_stale(task) else task.previous.rescanned_at
             yield last_time, more_pages, task.conversation.contact_id

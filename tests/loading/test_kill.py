@@ -15,7 +15,7 @@ import pytest
 from flowiq_source.sandbox import Reply, Sandbox
 from flowiq_source.sync import begin
 from tests.support.history import expected, loaded, message_requests, write
-from tests.support.killed_sync import BEGINNING, CHANGE, POINTS
+from tests.support.killed_sync import BEGINNING, CHANGE, NOTHING_NEW, POINTS
 from tests.support.warehouse import Warehouse
 
 KILLS = int(os.environ.get("KILLS", "3"))
@@ -106,6 +106,21 @@ def test_a_kill_at_a_named_point_loses_and_doubles_nothing(
     if lost_folder:
         shutil.rmtree(warehouse.folder / "pipelines")
     assert_next_run_equals_the_api(warehouse, busy, backend)
+
+
+@pytest.mark.parametrize("point", NOTHING_NEW)
+def test_a_kill_of_a_sync_that_finds_nothing_new_leaves_all_of_it_or_nothing(
+    warehouse: Warehouse, busy: Sandbox, point: str
+) -> None:
+    """The times of all rows and the row of `syncs` are written together."""
+    warehouse.sync(busy)
+    assert start(warehouse, busy, point).wait() == -signal.SIGKILL
+    last = "SELECT count(DISTINCT s.started_at), {} FROM flowiq.syncs s, flowiq.conversations v"
+    is_seen = "min(v.synced_at) > max(s.started_at)"
+    is_committed = point == "when what was seen is committed"
+    assert warehouse.query(last.format(is_seen)) == [(1 + is_committed, True)]
+    assert_next_run_equals_the_api(warehouse, busy)
+    assert warehouse.one("SELECT count(*) FROM flowiq._dlt_loads") == 1
 
 
 @pytest.mark.parametrize(
@@ -209,7 +224,7 @@ def test_a_damaged_working_folder_does_not_stop_a_sync(
         except ValueError:
             unreadable.add(str(name))
             continue
-        begin(pipeline, warehouse.source(busy).schema)
+        begin(pipeline, warehouse.source(busy))
         assert not pipeline.has_pending_data
     # Those the script survives.
     assert unreadable <= {"state.json", "schemas/flowiq.schema.json"}

@@ -103,6 +103,33 @@ def again(api: Sandbox, folder: Path, dataset: str) -> Summary:
     return sync(warehouse(folder, dataset), source)
 
 
+def test_a_sync_that_finds_nothing_new_loads_nothing(
+    tmp_path: Path, dataset: str, synced: Sandbox
+) -> None:
+    """And moves all times; the next one loads what is new."""
+    number = "SELECT count(*) FROM {}"
+    times = (
+        "SELECT min(c.synced_at), min(i.last_seen_at), min(v.synced_at) "
+        "FROM contacts c, contact_identities i, conversations v"
+    )
+
+    def ask(sql: str) -> tuple[Any, ...]:
+        with warehouse(tmp_path, dataset).sql_client() as client:
+            [row] = client.execute_sql(sql) or []
+            return tuple(row)
+
+    before = ask(times)
+    assert again(synced, tmp_path, dataset).newer == 0
+    assert ask(number.format("_dlt_loads")) == (1,)
+    assert ask(number.format("syncs WHERE complete AND ended_at >= started_at")) == (2,)
+    assert all(new > old for new, old in zip(ask(times), before, strict=True))
+    synced.world.advance(timedelta(hours=1))
+    synced.world.add_message(synced.world.contacts[0], content="news")
+    assert again(synced, tmp_path, dataset).newer
+    assert ask(number.format("_dlt_loads")) == (2,)
+    assert ask(number.format("current_messages WHERE content = 'news'")) == (1,)
+
+
 @contextmanager
 def connected(dataset: str) -> Iterator[Any]:
     """Somebody else's connection, whose transaction stays open."""

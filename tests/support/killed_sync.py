@@ -21,6 +21,7 @@ from dlt.normalize.normalize import Normalize
 from dlt.pipeline.pipeline import Pipeline
 
 from flowiq_source import flowiq_source, sync
+from flowiq_source.loading import idle
 
 REACTIONS = "messages__reactions"
 
@@ -74,6 +75,12 @@ BEGINNING: dict[str, tuple[Owner, str, str] | tuple[Owner, str, str, str]] = {
     "when the tables are mended": (SqlJobClientBase, "update_stored_schema", "after"),
 }
 """Where a sync forgets its folder and takes what is committed; the others come after that."""
+NOTHING_NEW: dict[str, tuple[Owner, str, str] | tuple[Owner, str, str, str]] = {
+    "when the first times have moved": (idle, "_move", "after"),
+    "before what was seen is committed": (idle, "_put", "after"),
+    "when what was seen is committed": (SYNC, "write_seen", "after"),
+}
+"""Where a sync that finds nothing new writes what it saw."""
 CHANGE = "change of a file"
 CHANGES = {"os.link", "os.mkdir", "os.remove", "os.rename", "os.rmdir"}
 
@@ -114,7 +121,7 @@ def main() -> None:
     if point == CHANGE:
         die_at_change(int(passes))
     elif point:
-        die_at(int(passes), *(POINTS | BEGINNING)[point])
+        die_at(int(passes), *(POINTS | BEGINNING | NOTHING_NEW)[point])
     pipeline = dlt.pipeline(
         "warehouse",
         pipelines_dir=folder,

@@ -115,12 +115,16 @@ class Warehouse:
         with duckdb.connect(str(self.file)) as connection:
             return connection.execute(sql).fetchall()
 
+    def records(self, sql: str) -> list[dict[str, Any]]:
+        """The same by the names of their columns."""
+        with duckdb.connect(str(self.file)) as connection:
+            cursor = connection.execute(sql)
+            names = [column[0] for column in cursor.description or []]
+            return [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+
     def table(self, name: str, without: Collection[str] = ()) -> list[dict[str, Any]]:
         """All rows of a table, sorted."""
-        with duckdb.connect(str(self.file)) as connection:
-            cursor = connection.execute(f"SELECT * FROM flowiq.{name} ORDER BY ALL")
-            names = [column[0] for column in cursor.description or []]
-            rows = [dict(zip(names, row, strict=True)) for row in cursor.fetchall()]
+        rows = self.records(f"SELECT * FROM flowiq.{name} ORDER BY ALL")
         kept = [{k: v for k, v in row.items() if k not in without} for row in rows]
         return sorted(kept, key=repr)
 
