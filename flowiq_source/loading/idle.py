@@ -193,7 +193,7 @@ def seen_by(ahead: Ahead, stored: Stored) -> Seen | None:
         FlowiqError: the contacts cannot be listed; nothing else can be either.
     """
     seen: Seen = {table: [] for table in MOVING}
-    run, tenant = ahead.run, ahead.run.settings.tenant_key
+    run, known, tenant = ahead.run, stored.known, ahead.run.settings.tenant_key
 
     def is_stored(table: str, rows: list[Row]) -> bool:
         kept = stored.policy.rows(table, rows)
@@ -218,7 +218,8 @@ def seen_by(ahead: Ahead, stored: Stored) -> Seen | None:
         if not (_is_unchanged(result) and is_stored("conversations", [result.row(tenant)])):
             return None
     troubles = ("stale", "carried_over", "vanished", "unlisted")
-    if any(run.counts[one] for one in troubles) or run.way != stored.known.way:
+    learnt = run.way, run.roster.surplus
+    if any(run.counts[one] for one in troubles) or learnt != (known.way, known.list_surplus):
         return None
     return seen
 

@@ -16,7 +16,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from flowiq_source import FlowiqError, Summary, Tenant, status, sync, sync_tenants, verify
 from flowiq_source.loading import idle
-from flowiq_source.sandbox import Contact, Sandbox, reply_json
+from flowiq_source.sandbox import Contact, Reply, Sandbox, reply_json
 from tests.support.history import DAY, HOUR, expected, loaded, message_requests, write
 from tests.support.warehouse import Warehouse
 
@@ -481,3 +481,21 @@ def test_whatever_happens_it_is_as_if_all_was_loaded(
         assert summary == full_summary, f"summary after {what}, step {step}"
         idle_syncs = loads(twins[1]) - loads(twins[0])
     assert idle_syncs > 0
+
+
+def test_what_a_run_learns_of_the_list_is_kept(
+    warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
+) -> None:
+    """A count that is wrong from now on has the list read twice in one sync, not in each."""
+    warehouse.sync(sandbox)
+
+    def one_too_many(params: dict[str, str]) -> Reply | None:
+        if params["action"] != "contacts":
+            return None
+        body = json.loads(sandbox.usual_answer(params).body)
+        body["pagination"]["totalContacts"] += 1
+        return reply_json(200, body)
+
+    sandbox.intercept = one_too_many
+    asked = [warehouse.sync(sandbox).requests for _ in range(3)]
+    assert asked[0] > asked[1] == asked[2] == 1 + len(crowd)
