@@ -144,9 +144,15 @@ def run_peer(name: str, url: str, path: Path) -> Run:
         requests=stats["requests"],
         too_many=stats["too_many"],
         served_seconds=round(stats["seconds"], 3),
-        messages=_rows(file, f"{peer.schema}.messages"),
+        messages=rows_of(file, f"{peer.schema}.messages"),
         sync_seconds=float(found[1]) if found else None,
     )
+
+
+def run_program(name: str, arguments: list[str], path: Path) -> str:
+    """What a program beside this one prints, which works in this folder."""
+    _, _, said = _measured([str(HERE / name), *arguments], path)
+    return said
 
 
 def _measured(arguments: list[str], path: Path) -> tuple[float, resource.struct_rusage, str]:
@@ -199,7 +205,8 @@ def _stats(url: str, *, reset: bool = False) -> dict[str, Any]:
     return stats
 
 
-def _rows(file: Path, table: str) -> int:
+def rows_of(file: Path, table: str) -> int:
+    """How many rows a table in a DuckDB file has."""
     with duckdb.connect(str(file), read_only=True) as connection:
         [[rows]] = connection.execute(f"SELECT count(*) FROM {table}").fetchall()
     return int(rows)

@@ -16,6 +16,7 @@ def report(found: Json) -> str:
     if "seconds" in found:
         lines.append(_peer("ours", found))
     lines += [f"{name:26}{value:,.3f}" for name, value in found.items() if isinstance(value, float)]
+    lines += [_round(name, found[name]) for name in ("first", "idle") if name in found]
     for axis in ("contacts", "messages"):
         lines += _table(axis, found[axis]) if isinstance(found.get(axis), list) else []
     lines += [_verdict(goal) for goal in found.get("goals", [])]
@@ -28,6 +29,13 @@ def _peer(name: str, peer: Json) -> str:
     return (
         f"{name:10}{_range(peer['seconds'])} s   CPU {peer['cpu_seconds']['median']:.2f} s"
         f"   peak {peer['peak_rss_mb']['median']:.0f} MB   {last['requests']:,} requests{own}"
+    )
+
+
+def _round(name: str, found: Json) -> str:
+    return (
+        f"{name:10}each {found['seconds_each']:.2f} s   CPU {found['cpu_seconds_each']:.2f} s"
+        f"   {found['requests_each']:.0f} requests   peak {found['peak_rss_mb']:.0f} MB"
     )
 
 

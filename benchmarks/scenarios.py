@@ -8,7 +8,17 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from processes import HERE, Account, Run, folder, run_once, run_peer, server
+from processes import (
+    HERE,
+    Account,
+    Run,
+    folder,
+    rows_of,
+    run_once,
+    run_peer,
+    run_program,
+    server,
+)
 
 Json = dict[str, Any]
 
@@ -127,6 +137,19 @@ def answers(size: Size) -> Json:
     return {**found, "goals": [_goal(name, found[name], most) for name, most in bounds.items()]}
 
 
+def tenants(size: Size) -> Json:
+    """1,000 tenants of 10 contacts with 20 messages, through `sync_tenants`, 4 at a time: ours."""
+    count, account = size.of(1_000), Account(contacts=10, messages=20)
+    with server(account) as url, folder() as path:
+        said = run_program("tenants.py", [url, str(path), str(count), "4"], path)
+        loaded = rows_of(path / "warehouse.duckdb", "flowiq.messages")
+    if loaded != count * account.total:
+        raise RuntimeError(f"{loaded:,} messages in the file")
+    found: Json = json.loads(said.splitlines()[-1])
+    cpu_s = found["idle"]["cpu_seconds_each"]
+    return {**found, "goals": [_goal("CPU seconds of an idle tenant", cpu_s, 0.3)]}
+
+
 def growth(size: Size) -> Json:
     """Seconds and requests against contacts of 5 messages each, and against messages: ours."""
     by_contacts = [Account(contacts=size.of(10**n), messages=5) for n in (2, 3, 4, 5)]
@@ -226,5 +249,6 @@ SCENARIOS: dict[str, Callable[[Size], Json]] = {
     "limit": limit,
     "state": state,
     "answers": answers,
+    "tenants": tenants,
     "growth": growth,
 }
