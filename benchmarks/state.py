@@ -73,6 +73,8 @@ def cursor(rng: random.Random) -> Cursor:
         rescanned_at=read_at - timedelta(days=rng.randrange(40)),
         synced_at=NOW,
         first_page=f"{rng.getrandbits(32):08x}",
+        number=f"{rng.getrandbits(32):08x}",
+        last_id=f"{rng.getrandbits(16):04x}",
     )
 
 

@@ -12,6 +12,11 @@ def short(text: str) -> str:
     return f"{zlib.crc32(text.encode(errors='replace')):08x}"
 
 
+def shorter(text: str) -> str:
+    """Four of them, where it is enough to find a text again, because the state holds many."""
+    return short(text)[:4]
+
+
 class Cursor(NamedTuple):
     """Where a conversation's next sync starts; all times UTC.
 
@@ -55,7 +60,7 @@ class Cursor(NamedTuple):
     number: str = ""
     """Short for the number of its contact, where that is not the id; see `short`."""
     last_id: str = ""
-    """Short for the id of its newest message; empty where that is not the one of `newest`."""
+    """Shorter for the id of its newest message; empty where that is not the one of `newest`."""
     next_page: int = 0
     """Of a conversation that is read in parts, oldest first: the page to go on with."""
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, NamedTuple
 from flowiq_source.api.answers import Page, RawRow
 from flowiq_source.errors import BadRequest, ConfigurationError, Inconsistent, NotFound
 from flowiq_source.reading.conversation import ConversationResult, Task
-from flowiq_source.reading.cursor import Cursor, short
+from flowiq_source.reading.cursor import Cursor, shorter
 from flowiq_source.reading.faults import reason
 from flowiq_source.reading.passes import PASS_SIZES, Pass, Passes, looks_of, uncut, with_ids
 from flowiq_source.rows.arrow import MappedPage, without_id
@@ -330,7 +330,7 @@ class _Reading:
     @staticmethod
     def _shows(one: Pass, last_id: str) -> bool:
         keys = (key for sheet in one.sheets for key in sheet.rows.keys)
-        return not last_id or last_id in map(short, keys)
+        return not last_id or last_id in map(shorter, keys)
 
     def _has_shrunk(self, rows: int | None) -> bool:
         previous, known = self._before, self._before.known
@@ -440,13 +440,13 @@ class _Reading:
         )
 
     def _last_id(self, newest: datetime | None) -> str:
-        """Short for the id of the message of that time, in this part or those before it."""
+        """Shorter for the id of the message of that time, in this part or those before it."""
         at, pages = newest and microseconds(newest), self.result.pages
         pairs = (pair for page in pages for pair in zip(page.keys, page.times, strict=True))
         ids = [key for key, time in pairs if time == at]
         before = self.task.previous
         goes_on = self.task.begin > 1 and newest == before.newest
-        return short(min(ids)) if ids and at else before.last_id * goes_on
+        return shorter(min(ids)) if ids and at else before.last_id * goes_on
 
     def _newest_of_parts(self) -> Iterator[datetime]:
         """The newest time of this part and of those before it, which may be the newer ones.
