@@ -228,6 +228,7 @@ def test_a_duckdb_file_is_loaded_from_parquet(
     source = warehouse.source(sandbox)
     sync(lake, source)
     for one in (warehouse.source(sandbox), source, source):
+        sandbox.world.add_message(alice)
         sync(warehouse.pipeline, one)
     load = warehouse.pipeline.last_trace.last_load_info  # type: ignore[union-attr] # it ran
     [package] = load.load_packages  # type: ignore[union-attr] # and loaded
