@@ -18,7 +18,7 @@ from flowiq_source.loading.destination import held_open, mend_tables, try_to_wri
 from flowiq_source.loading.feed import Bounds
 from flowiq_source.loading.files import are_appended, check_abilities
 from flowiq_source.loading.idle import Seen, Stored, may_be_idle, seen_by, stored_of, write_seen
-from flowiq_source.loading.lease import Check, lease
+from flowiq_source.loading.lease import Check, lease, staging
 from flowiq_source.loading.lock import sole_sync
 from flowiq_source.loading.mysql import widen_text
 from flowiq_source.loading.old_states import delete_old_states
@@ -392,7 +392,7 @@ def _load_package(  # noqa: PLR0913, PLR0917 - what a package needs
                 create_views(pipeline, source.schema, names)
 
     # Through all attempts: what they have in the staging dataset is in the way of another tenant's.
-    with turn_at(pipeline, source.schema):
+    with turn_at(pipeline, source.schema), staging(pipeline, source.schema):
         patiently(load)
     for table, count in written.items():
         if count and not table.startswith("_dlt") and table != names.syncs:

@@ -11,10 +11,22 @@ import dlt
 import duckdb
 import pytest
 
-from flowiq_source import FlowiqError, FlowiqSource, flowiq_source, status, sync, verify
+from flowiq_source import (
+    FlowiqError,
+    FlowiqSource,
+    Tenant,
+    flowiq_source,
+    status,
+    sync,
+    sync_tenants,
+    verify,
+)
+from flowiq_source.errors import Busy
+from flowiq_source.loading.lease import lease, lock_number
 from flowiq_source.sandbox import Contact, Sandbox, World
 from tests.support.destinations import DATABASES, Destination, files, install, needs, shown
 from tests.support.history import DAY, expected, write
+from tests.support.organisations import a_day_later, organisations
 from tests.support.script import ROOT
 from tests.support.warehouse import UNLIMITED
 
@@ -95,6 +107,68 @@ def test_a_database_follows_the_api(api: Sandbox, tmp_path: Path, destination: D
         assert rows_of(pipeline(), "count(*)", "messages__reactions") == [(4,)]
         assert shown(pipeline()) == expected(api)
         assert verify(pipeline(), source_of(api)).differences == []
+
+
+@pytest.mark.parametrize("destination", [one for one in DATABASES if one.id == "mariadb"])
+def test_one_machine_at_a_time_loads_a_tenant_into_mariadb(
+    api: Sandbox, tmp_path: Path, destination: Destination
+) -> None:
+    """The other is told who is at it; one whose session was ended writes nothing more."""
+    with destination(tmp_path / "one") as one:
+        made = one()
+        two = dlt.pipeline(
+            "two",
+            pipelines_dir=str(tmp_path / "two"),
+            destination=made.destination,
+            dataset_name=made.dataset_name,
+        )
+        sync(made, source_of(api))
+        schema = source_of(api).schema
+        with lease(made, schema, api.tenant) as check:
+            with pytest.raises(Busy, match=r"a session from .* has been doing that; run again"):
+                sync(two, source_of(api))
+            with lease(two, schema, "another tenant") as others:
+                others()
+            check()
+            with two.sql_client() as client:
+                number = lock_number(client.fully_qualified_dataset_name(), api.tenant)
+                [[session]] = client.execute_sql(f"SELECT IS_USED_LOCK('flowiq {number}')") or []
+                client.execute_sql(f"KILL {session}")
+            with pytest.raises(Busy, match="nothing more is written"):
+                check()
+        for _ in range(2):
+            assert sync(two, source_of(api)).complete
+        assert sync(made, source_of(api)).complete
+
+
+@pytest.mark.parametrize("destination", DATABASES)
+def test_many_tenants_are_loaded_side_by_side(tmp_path: Path, destination: Destination) -> None:
+    """Into one dataset, where nobody is in the way of another."""
+    with (
+        Sandbox(World(0), tenants=organisations(["a", "b", "c"]), limited=False) as api,
+        destination(tmp_path) as pipeline,
+    ):
+        made = pipeline()
+
+        def pipeline_of(tenant: Tenant) -> dlt.Pipeline:
+            return dlt.pipeline(
+                f"of_{tenant.id}",
+                pipelines_dir=made.pipelines_dir,
+                destination=made.destination,
+                dataset_name=made.dataset_name,
+            )
+
+        def source_of(tenant: Tenant) -> FlowiqSource:
+            token, unlimited = f"fiq_{tenant.id}", UNLIMITED
+            return flowiq_source(token, tenant.id, api.url, requests_per_minute=unlimited)
+
+        tenants = [Tenant(one.slug, "unused") for one in api.tenants]
+        for _ in range(2):
+            summary = sync_tenants(tenants, at_once=3, pipeline_of=pipeline_of, source_of=source_of)
+            assert summary.counts() == {"complete": 3}, str(summary)
+            everything = sum((expected(one) for one in api.tenants), Counter())  # type: ignore[arg-type]
+            assert shown(made) == everything
+            a_day_later(api)
 
 
 @pytest.mark.parametrize("destination", DATABASES)
