@@ -173,7 +173,7 @@ SAID = {
     "misspelt": (2, "max_request is no setting of a tenant: did you mean max_requests?"),
     "wrong": (2, "lookback_days must be a number"),
     "doubled": (2, "tenant_id is no setting of a tenant"),
-    "unloadable": (1, "one name"),
+    "unloadable": (2, "one name"),
     "odd": (1, "ZeroDivisionError, which nobody foresaw"),
     "": (2, "no id"),
     "bea": (0, "complete"),
