@@ -27,7 +27,6 @@ dg = pytest.importorskip(
 )
 
 HERE = Path(__file__).parent
-EXAMPLE = ["-f", str(HERE / "flowiq_dagster.py")]
 PATIENCE_S = 1500
 
 pytestmark = NEEDS_POSTGRES
@@ -65,14 +64,18 @@ class Daemon:
     instance: Any
     environment: dict[str, str]
     warehouse: dlt.Pipeline
+    tenants: int
 
     def load(self) -> None:
-        """Ask for a run of every partition."""
-        self.dagster("job", "backfill", "-j", "flowiq_job", "--all", "--noprompt")
+        """Have the schedule ask for a run of every tenant, once."""
+        before = len(self.runs())
+        self.dagster("schedule", "start", "hourly")
+        self.wait_until(lambda runs: len(runs) >= before + self.tenants)
+        self.dagster("schedule", "stop", "hourly")
 
     def dagster(self, *command: str) -> None:
         """Run a command of Dagster's."""
-        line = [*_program("dagster"), *command, *EXAMPLE]
+        line = [*_program("dagster"), *command, *_example(self.home)]
         environment = os.environ | self.environment
         subprocess.run(line, env=environment, cwd=self.home, check=True, timeout=PATIENCE_S)
 
@@ -108,11 +111,17 @@ def _program(name: str) -> list[str]:
     return [str(Path(sys.executable).parent / name)]
 
 
+def _example(home: Path) -> list[str]:
+    return ["-f", str(home / "flowiq_dagster.py")]
+
+
 @contextmanager
 def daemon(home: Path, sandbox: Sandbox) -> Iterator[Daemon]:
     """It runs until the end of the block."""
     settings = (HERE / "dagster.yaml").read_text().replace("default_limit: 4", "default_limit: 2")
     (home / "dagster.yaml").write_text(settings + "telemetry:\n  enabled: false\n")
+    example = (HERE / "flowiq_dagster.py").read_text()
+    (home / "flowiq_dagster.py").write_text(example.replace('"15 * * * *"', '"* * * * *"'))
     names = [tenant.slug for tenant in sandbox.tenants]
     with database() as url, dg.DagsterInstance.from_config(str(home)) as instance:
         environment = {
@@ -128,13 +137,13 @@ def daemon(home: Path, sandbox: Sandbox) -> Iterator[Daemon]:
         }
         postgres = dlt.destinations.postgres(url)
         warehouse = dlt.pipeline("warehouse", destination=postgres, dataset_name="flowiq")
-        line = [*_program("dagster-daemon"), "run", *EXAMPLE]
+        line = [*_program("dagster-daemon"), "run", *_example(home)]
         with (home / "daemon.log").open("w") as log:
             process = subprocess.Popen(
                 line, env=os.environ | environment, cwd=home, stdout=log, stderr=log
             )
             try:
-                yield Daemon(home, instance, environment, warehouse)
+                yield Daemon(home, instance, environment, warehouse, len(names))
             finally:
                 process.send_signal(signal.SIGINT)
                 process.wait(PATIENCE_S)
@@ -164,11 +173,13 @@ def test_two_workers_load_fifty_tenants_though_one_is_killed(tmp_path: Path) -> 
         assert trap.is_in.wait(PATIENCE_S)
         os.kill(running.worker_of("t07"), signal.SIGKILL)
         trap.goes_on.set()
-        runs = running.wait_until(lambda runs: sum(r.status == "SUCCESS" for r in runs) == 50)
-        assert Counter(run.status for run in runs) == {"SUCCESS": 50, "FAILURE": 1}
+        names = {tenant.slug for tenant in tenants}
+        runs = running.wait_until(
+            lambda runs: {run.tenant for run in runs if run.status == "SUCCESS"} == names
+        )
         assert [run.tenant for run in runs if run.status == "FAILURE"] == ["t07"]
-        at_a_time = [sum(one.start <= run.start < one.end for one in runs) for run in runs]
-        assert max(at_a_time) == 2
+        done = [run for run in runs if run.end]
+        assert max(sum(one.start <= run.start < one.end for one in done) for run in done) == 2
         truth = sum((expected(tenant) for tenant in tenants), Counter())  # type: ignore[arg-type]
         assert shown(running.warehouse) == truth
 
@@ -183,9 +194,9 @@ def test_a_run_that_is_terminated_ends_and_the_next_one_loads_the_rest(tmp_path:
         sandbox.intercept = trap = Trap("acme")
         running.load()
         assert trap.is_in.wait(PATIENCE_S)
-        [run] = running.runs()
+        [run] = [run for run in running.runs() if run.status == "STARTED"]
         assert running.instance.run_launcher.terminate(run.id)
-        running.wait_until(lambda runs: runs[0].status == "CANCELED")
+        running.wait_until(lambda runs: "CANCELED" in {run.status for run in runs})
         assert not trap.goes_on.is_set()
         trap.goes_on.set()
         running.load()
