@@ -148,7 +148,8 @@ freshness_job = dg.define_asset_job("freshness_job", dg.AssetSelection.checks(fr
 def hourly(context: dg.ScheduleEvaluationContext) -> Iterator[dg.RunRequest]:
     """A run for each tenant there is."""
     for tenant in tenants_of(context.instance):
-        yield dg.RunRequest(partition_key=tenant)
+        key = f"{tenant} {context.scheduled_execution_time.isoformat()}"
+        yield dg.RunRequest(run_key=key, partition_key=tenant)
 
 
 defs = dg.Definitions(

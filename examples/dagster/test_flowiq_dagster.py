@@ -3,6 +3,7 @@
 import importlib.util
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -53,6 +54,12 @@ def run(copied: ModuleType, instance: Any, tenant: str) -> Any:
     return job.execute_in_process(instance=instance, partition_key=tenant, raise_on_error=False)
 
 
+def tick(instance: Any) -> Any:
+    """A quarter past some hour."""
+    at = datetime(2026, 1, 1, 9, 15, tzinfo=timezone.utc)
+    return dg.build_schedule_context(instance=instance, scheduled_execution_time=at)
+
+
 def why(result: Any) -> str:
     """What Dagster says of the step that failed."""
     [failed] = result.filter_events(lambda event: event.is_step_failure)
@@ -65,8 +72,7 @@ def test_two_tenants_twice_while_a_third_fails(
     """The schedule asks for all; the warehouses equal the API after each run."""
     copied = load("acme,north,broken", monkeypatch)
     for _ in range(2):
-        context = dg.build_schedule_context(instance=instance, repository_def=None)
-        asked = copied.hourly(context)
+        asked = copied.hourly(tick(instance))
         results = {r.partition_key: run(copied, instance, r.partition_key) for r in asked}
         assert {t: r.success for t, r in results.items()} == {
             "acme": True,
@@ -129,10 +135,9 @@ def test_tenants_may_be_added_while_it_runs(
 ) -> None:
     """Partitions are dynamic where none are configured."""
     copied = load("", monkeypatch)
-    context = dg.build_schedule_context(instance=instance)
-    assert list(copied.hourly(context)) == []
+    assert list(copied.hourly(tick(instance))) == []
     instance.add_dynamic_partitions("flowiq_tenants", ["north"])
-    [asked] = copied.hourly(context)
+    [asked] = copied.hourly(tick(instance))
     assert run(copied, instance, asked.partition_key).success
     assert accounts.loaded("north") == accounts.at_the_api("north")
 
