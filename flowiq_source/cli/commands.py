@@ -160,7 +160,8 @@ def _fail(error: BaseException, progress: Progress, *, as_json: bool, debug: boo
             click.echo(_json({"error": text, "exit_status": status}))
     if status == failures.INTERRUPTED:
         # Python would wait for threads whose work nobody wants any more.
-        sys.stdout.flush()
+        with suppress(OSError):
+            sys.stdout.flush()
         os._exit(status)
     sys.exit(status)
 
@@ -419,4 +420,14 @@ flowiq.add_command(sandbox)
 def main() -> None:
     """Run the command line; SIGTERM ends it as Ctrl-C does."""
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    flowiq(prog_name="flowiq")
+    try:
+        flowiq(prog_name="flowiq")
+    except OSError as error:
+        # Click's own output, such as a help text, onto a full disk.
+        status, text = failures.diagnosis(error)
+        click.echo(f"flowiq: {text}", err=True)
+        sys.exit(status)
+    finally:
+        # Python would try what a full disk did not take again, and end with 120.
+        with suppress(OSError):
+            sys.stdout.close()

@@ -304,24 +304,28 @@ def test_plan_and_verify_pass_over_who_is_forgotten(
 
 
 def test_a_disk_or_folder_that_refuses_is_named(run: Run, tmp_path: Path) -> None:
-    """A folder of dlt's, and where the result goes."""
+    """A folder of dlt's, and where the result goes, or a help text."""
     (tmp_path / "a_file").write_text("")
     done = run(DLT_DATA_DIR=str(tmp_path / "a_file"))
     assert done.returncode == 1
     assert f"'{tmp_path}/a_file" in done.stderr
     assert "the file's folder is not there: make it, or name another one" in done.stderr
-    with Path("/dev/full").open("w") as full:
-        done = subprocess.run(
-            [*FLOWIQ, "status", "--json", "--project", str(tmp_path)],
-            env=os.environ | {"DLT_DATA_DIR": str(tmp_path / "dlt")},
-            stdout=full,
-            stderr=subprocess.PIPE,
-            text=True,
-            check=False,
-        )
-    assert done.returncode == 1
-    assert done.stderr.endswith("the disk is full: make room and run again\n")
-    assert "Traceback" not in done.stderr
+    # Python's own buffer holds what the disk did not take.
+    inherited = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+    for arguments in (["status"], ["status", "--json"], ["--help"]):
+        with Path("/dev/full").open("w") as full:
+            done = subprocess.run(
+                [*FLOWIQ, *arguments],
+                cwd=tmp_path,
+                env=inherited | {"DLT_DATA_DIR": str(tmp_path / "dlt")},
+                stdout=full,
+                stderr=subprocess.PIPE,
+                text=True,
+                check=False,
+            )
+        assert done.returncode == 1
+        assert done.stderr.endswith("the disk is full: make room and run again\n")
+        assert "Traceback" not in done.stderr
 
 
 FAULTS = {
