@@ -4,9 +4,11 @@ import json
 import os
 import re
 import shlex
+import signal
 import stat
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -414,6 +416,8 @@ class Terminal:
             cwd=str(folder),
             dimensions=(rows, columns),
             timeout=60,
+            # It is ignored where the tests run in the background of a shell.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
         )
 
     def wait_for(self, pattern: str) -> str:
@@ -427,11 +431,11 @@ class Terminal:
 
     def end(self) -> int:
         """The exit status; the screen has everything then."""
-        try:
-            while True:
+        with suppress(pexpect.EOF):
+            for _ in range(1200):
                 self._read()
-        except pexpect.EOF:
-            self.child.wait()
+            raise AssertionError(self.screen.display)
+        self.child.wait()
         return int(self.child.exitstatus if self.child.exitstatus is not None else -1)
 
     def _read(self) -> None:
