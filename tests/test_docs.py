@@ -53,6 +53,7 @@ def environment(account: Sandbox, tmp_path: Path) -> dict[str, str]:
         "SOURCES__FLOWIQ__BASE_URL": account.url,
         "SOURCES__FLOWIQ__BEARER_TOKEN": account.token,
         "SOURCES__FLOWIQ__TENANT_ID": account.tenant,
+        "SOURCES__FLOWIQ__REQUESTS_PER_MINUTE": "1000000",
         "DESTINATION__DUCKDB__CREDENTIALS": str(tmp_path / "docs.duckdb"),
         "DLT_DATA_DIR": str(tmp_path / "dlt"),
         "RUNTIME__DLTHUB_TELEMETRY": "false",

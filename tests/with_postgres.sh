@@ -27,7 +27,7 @@ cleanup() {
 trap cleanup EXIT
 cd / # the server's owner may not see the project's folder
 as_owner "$bin/initdb -D $folder/data -U flowiq -A trust -E UTF8 --no-locale" >/dev/null
-as_owner "$bin/pg_ctl -D $folder/data -w -l $folder/log -o '-p $port -k $folder -c listen_addresses=127.0.0.1' start" >/dev/null
+as_owner "$bin/pg_ctl -D $folder/data -w -l $folder/log -o '-p $port -k $folder -c listen_addresses=127.0.0.1 -c fsync=off' start" >/dev/null
 cd "$OLDPWD"
 export FLOWIQ_TEST_POSTGRES="postgresql://flowiq:unused@127.0.0.1:$port/postgres"
 "$@"

@@ -67,6 +67,7 @@ def start(api: Sandbox, folder: Path, dataset: str) -> subprocess.Popen[str]:
         "SOURCES__FLOWIQ__BASE_URL": api.url,
         "SOURCES__FLOWIQ__BEARER_TOKEN": api.token,
         "SOURCES__FLOWIQ__TENANT_ID": api.tenant,
+        "SOURCES__FLOWIQ__REQUESTS_PER_MINUTE": "1000000",
         "DESTINATION_TYPE": "postgres",
         "DESTINATION__POSTGRES__CREDENTIALS": SERVER or "",
         "DATASET_NAME": dataset,

@@ -65,6 +65,7 @@ def test_a_history_of_changes_ends_equal_to_the_api(
             "bearer_token": api.token,
             "tenant_id": api.tenant,
             "base_url": api.url,
+            "requests_per_minute": 1e6,
         }
         for round_ in range(3):
             source = flowiq_source(**settings)
@@ -189,8 +190,9 @@ def test_no_sync_waits_for_a_reader_and_no_reader_for_a_sync(
                 synced.world.delete_message(contact, contact.messages[0])
                 synced.world.advance(timedelta(days=1))
                 synced.world.add_message(contact)
-                settings: dict[str, Any] = {"tenant_id": synced.tenant, "base_url": synced.url}
-                source = flowiq_source(bearer_token=synced.token, **settings)
+                source = flowiq_source(
+                    synced.token, synced.tenant, synced.url, requests_per_minute=1e6
+                )
                 assert sync(pipeline, source, delete_gone=True).newer
         finally:
             ends.set()
@@ -297,6 +299,7 @@ def start(api: Sandbox, folder: Path, dataset: str) -> "subprocess.Popen[str]":
         "SOURCES__FLOWIQ__BASE_URL": api.url,
         "SOURCES__FLOWIQ__BEARER_TOKEN": api.token,
         "SOURCES__FLOWIQ__TENANT_ID": api.tenant,
+        "SOURCES__FLOWIQ__REQUESTS_PER_MINUTE": "1000000",
         "DESTINATION_TYPE": "postgres",
         "DESTINATION__POSTGRES__CREDENTIALS": SERVER or "",
         "DATASET_NAME": dataset,

@@ -23,6 +23,8 @@ def environment(sandbox: Sandbox, tmp_path: Path) -> dict[str, str]:
         "SOURCES__FLOWIQ__BASE_URL": sandbox.url,
         "SOURCES__FLOWIQ__BEARER_TOKEN": sandbox.token,
         "SOURCES__FLOWIQ__TENANT_ID": sandbox.tenant,
+        # A test of something else waits for no limit.
+        "SOURCES__FLOWIQ__REQUESTS_PER_MINUTE": "1000000",
         "RUNTIME__DLTHUB_TELEMETRY": "false",
         "DLT_DATA_DIR": str(tmp_path / "dlt"),
     }
