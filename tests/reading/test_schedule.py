@@ -286,7 +286,7 @@ def test_a_conversation_that_is_missing_is_no_new_one(
 def test_the_command_line_plans(run: Run, sandbox: Sandbox, alice: Contact) -> None:
     """And writes nothing."""
     write(sandbox, alice, 120)
-    done = run("plan")
+    done = run("plan", SOURCES__FLOWIQ__REQUESTS_PER_MINUTE="")
     assert (done.returncode, done.stderr) == (0, "")
     assert "a run           2 requests, 0.0 minutes at 100 a minute" in done.stdout
     assert len(sandbox.requests) == 1
