@@ -14,7 +14,7 @@ import git
 import pytest
 
 from flowiq_source.sandbox import Sandbox, World
-from tests.support.script import FLOWIQ, ROOT
+from tests.support.script import FLOWIQ, ROOT, settings_of
 
 pytestmark = pytest.mark.models
 
@@ -49,15 +49,8 @@ def environment(account: Sandbox, tmp_path: Path) -> dict[str, str]:
     """What a user has set, and everything that is written in a folder of the test's."""
     # A make around the tests would speak through the one that they start.
     outside = {name: v for name, v in os.environ.items() if name not in {"MAKEFLAGS", "MAKELEVEL"}}
-    return outside | {
-        "SOURCES__FLOWIQ__BASE_URL": account.url,
-        "SOURCES__FLOWIQ__BEARER_TOKEN": account.token,
-        "SOURCES__FLOWIQ__TENANT_ID": account.tenant,
-        "SOURCES__FLOWIQ__REQUESTS_PER_MINUTE": "1000000",
-        "DESTINATION__DUCKDB__CREDENTIALS": str(tmp_path / "docs.duckdb"),
-        "DLT_DATA_DIR": str(tmp_path / "dlt"),
-        "RUNTIME__DLTHUB_TELEMETRY": "false",
-    }
+    warehouse = {"DESTINATION__DUCKDB__CREDENTIALS": str(tmp_path / "docs.duckdb")}
+    return outside | settings_of(account, tmp_path / "dlt") | warehouse
 
 
 def done(command: list[str], environment: dict[str, str], folder: Path) -> str:

@@ -160,10 +160,17 @@ def _fail(error: BaseException, progress: Progress, *, as_json: bool, debug: boo
             click.echo(_json({"error": text, "exit_status": status}))
     if status == failures.INTERRUPTED:
         # Python would wait for threads whose work nobody wants any more.
-        with suppress(OSError):
-            sys.stdout.flush()
+        _close_output()
         os._exit(status)
     sys.exit(status)
+
+
+def _close_output() -> None:
+    """Give up what a full disk did not take: Python would try it again, and end with 120."""
+    # There is none where the shell has closed it.
+    if sys.stdout:
+        with suppress(OSError):
+            sys.stdout.close()
 
 
 _MOMENT = "an ISO 8601 time such as 2026-01-31 or 2026-01-31T12:00:00Z, UTC"
@@ -428,6 +435,4 @@ def main() -> None:
         click.echo(f"flowiq: {text}", err=True)
         sys.exit(status)
     finally:
-        # Python would try what a full disk did not take again, and end with 120.
-        with suppress(OSError):
-            sys.stdout.close()
+        _close_output()

@@ -331,6 +331,24 @@ def test_a_disk_or_folder_that_refuses_is_named(run: Run, tmp_path: Path) -> Non
         assert "Traceback" not in done.stderr
 
 
+def test_a_sync_whose_output_is_closed_loads_what_it_reads(
+    sandbox: Sandbox, alice: Contact, environment: dict[str, str], tmp_path: Path
+) -> None:
+    """As a line of cron's may do it: `flowiq sync >&-`."""
+    write(sandbox, alice, 3)
+    done = subprocess.run(
+        ["/bin/sh", "-c", 'exec "$@" >&-', "sh", *FLOWIQ, "sync", "--quiet"],
+        env=environment,
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    with duckdb.connect(str(tmp_path / "flowiq_pipeline.duckdb"), read_only=True) as connection:
+        assert connection.sql("SELECT count(*) FROM flowiq.messages").fetchall() == [(3,)]
+
+
 FAULTS = {
     "no token": ({"SOURCES__FLOWIQ__BEARER_TOKEN": ""}, "settings", "bearer_token is not set"),
     "a wrong token": ({"SOURCES__FLOWIQ__BEARER_TOKEN": "fiq_no"}, "api", "HTTP 401"),

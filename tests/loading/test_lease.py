@@ -20,7 +20,7 @@ from flowiq_source.loading.lease import lease
 from flowiq_source.sandbox import Sandbox, World
 from tests.support.destinations import NEEDS_POSTGRES, SERVER
 from tests.support.history import write
-from tests.support.script import FLOWIQ
+from tests.support.script import FLOWIQ, settings_of
 
 psycopg2: Any = pytest.importorskip("psycopg2")
 pytestmark = NEEDS_POSTGRES
@@ -63,16 +63,10 @@ def machine(folder: Path, dataset: str) -> dlt.Pipeline:
 def start(api: Sandbox, folder: Path, dataset: str) -> subprocess.Popen[str]:
     """The command on another machine."""
     folder.mkdir()
-    settings = {
-        "SOURCES__FLOWIQ__BASE_URL": api.url,
-        "SOURCES__FLOWIQ__BEARER_TOKEN": api.token,
-        "SOURCES__FLOWIQ__TENANT_ID": api.tenant,
-        "SOURCES__FLOWIQ__REQUESTS_PER_MINUTE": "1000000",
+    settings = settings_of(api, folder) | {
         "DESTINATION_TYPE": "postgres",
         "DESTINATION__POSTGRES__CREDENTIALS": SERVER or "",
         "DATASET_NAME": dataset,
-        "DLT_DATA_DIR": str(folder),
-        "RUNTIME__DLTHUB_TELEMETRY": "false",
     }
     return subprocess.Popen(
         [*FLOWIQ, "sync"], env=os.environ | settings, cwd=folder, stderr=subprocess.PIPE, text=True

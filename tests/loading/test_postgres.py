@@ -17,7 +17,7 @@ import pytest
 from flowiq_source import DestinationError, Summary, flowiq_source, sync, verify
 from flowiq_source.sandbox import Sandbox, World
 from tests.support.destinations import NEEDS_POSTGRES, SERVER
-from tests.support.script import FLOWIQ
+from tests.support.script import FLOWIQ, settings_of
 
 psycopg2: Any = pytest.importorskip("psycopg2")
 
@@ -295,16 +295,10 @@ def test_two_tenants_load_into_one_dataset_at_the_same_time(tmp_path: Path, data
 
 def start(api: Sandbox, folder: Path, dataset: str) -> "subprocess.Popen[str]":
     """The command for the sandbox's tenant."""
-    environment = {
-        "SOURCES__FLOWIQ__BASE_URL": api.url,
-        "SOURCES__FLOWIQ__BEARER_TOKEN": api.token,
-        "SOURCES__FLOWIQ__TENANT_ID": api.tenant,
-        "SOURCES__FLOWIQ__REQUESTS_PER_MINUTE": "1000000",
+    environment = settings_of(api, folder / "dlt") | {
         "DESTINATION_TYPE": "postgres",
         "DESTINATION__POSTGRES__CREDENTIALS": SERVER or "",
         "DATASET_NAME": dataset,
-        "DLT_DATA_DIR": str(folder / "dlt"),
-        "RUNTIME__DLTHUB_TELEMETRY": "false",
     }
     return subprocess.Popen(
         [*FLOWIQ, "sync", "--debug"],

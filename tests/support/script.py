@@ -16,18 +16,22 @@ FLOWIQ = [sys.executable, "-m", "flowiq_source.cli"]
 Run = Callable[..., subprocess.CompletedProcess[str]]
 
 
+def settings_of(api: Sandbox, data_dir: Path) -> dict[str, str]:
+    """The variables of who loads the sandbox's tenant, without waiting for a limit."""
+    return {
+        "SOURCES__FLOWIQ__BASE_URL": api.url,
+        "SOURCES__FLOWIQ__BEARER_TOKEN": api.token,
+        "SOURCES__FLOWIQ__TENANT_ID": api.tenant,
+        "SOURCES__FLOWIQ__REQUESTS_PER_MINUTE": "1000000",
+        "RUNTIME__DLTHUB_TELEMETRY": "false",
+        "DLT_DATA_DIR": str(data_dir),
+    }
+
+
 @pytest.fixture
 def environment(sandbox: Sandbox, tmp_path: Path) -> dict[str, str]:
     """What makes a script load the sandbox."""
-    return os.environ | {
-        "SOURCES__FLOWIQ__BASE_URL": sandbox.url,
-        "SOURCES__FLOWIQ__BEARER_TOKEN": sandbox.token,
-        "SOURCES__FLOWIQ__TENANT_ID": sandbox.tenant,
-        # A test of something else waits for no limit.
-        "SOURCES__FLOWIQ__REQUESTS_PER_MINUTE": "1000000",
-        "RUNTIME__DLTHUB_TELEMETRY": "false",
-        "DLT_DATA_DIR": str(tmp_path / "dlt"),
-    }
+    return os.environ | settings_of(sandbox, tmp_path / "dlt")
 
 
 @pytest.fixture
