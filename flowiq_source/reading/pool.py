@@ -12,6 +12,10 @@ from typing import Generic, TypeVar
 IN_FLIGHT = 16
 """How many requests are under way at a time."""
 
+_SLOW_S = 0.02
+"""How long a wait for a result has to be before more is read at a time. Where answers come at once,
+threads would take the interpreter from each other, and a request twice the time of a processor."""
+
 _POLL_S = 0.2
 """How often a wait looks whether Ctrl-C came."""
 
@@ -79,12 +83,14 @@ class Pool(Generic[_T]):
         self._results: deque[_T] = deque()
         self._weight = 0
         self._running: int | None = None
+        self._wanted = 1
         self._threads: list[threading.Thread] = []
         self._is_over = False
         self._error: BaseException | None = None
         # Entered by itself: what is raised in a thread from outside can leave a condition locked.
         self._lock = threading.RLock()
         self._changed = threading.Condition(self._lock)
+        self._grown = threading.Condition(self._lock)
 
     def __iter__(self) -> Iterator[_T]:
         """What is there, and then what comes; may be gone on with later.
@@ -97,10 +103,10 @@ class Pool(Generic[_T]):
             # None begins before all are there: CPython gives a thread that is just being made what
             # somebody raises in the one that makes it, which would then wait for it for ever.
             with self._lock:
-                for _ in range(IN_FLIGHT):
+                for number in range(IN_FLIGHT):
                     # Daemons: the interpreter need not wait for an answer that nobody wants.
                     # In a copy of the context: the log says for which tenant they work.
-                    work = partial(contextvars.copy_context().run, self._work)
+                    work = partial(contextvars.copy_context().run, self._work, number)
                     self._threads.append(threading.Thread(target=work, name="flowiq", daemon=True))
                     self._threads[-1].start()
         while self._wait():
@@ -116,6 +122,7 @@ class Pool(Generic[_T]):
         with self._lock:
             self._is_over = True
             self._changed.notify_all()
+            self._have_read(IN_FLIGHT)
 
     def _wait(self) -> bool:
         """Whether there is another result, when that is known."""
@@ -124,7 +131,15 @@ class Pool(Generic[_T]):
             with self._lock:
                 if self._results or not self._running:
                     return bool(self._results)
-                self._changed.wait(_POLL_S)
+                patience_s = _SLOW_S if self._wanted < IN_FLIGHT else _POLL_S
+                if not self._changed.wait(patience_s):
+                    self._have_read(self._wanted * 2)
+
+    def _have_read(self, wanted: int) -> None:
+        """Have so many threads read."""
+        with self._lock:
+            self._wanted = min(wanted, IN_FLIGHT)
+            self._grown.notify_all()
 
     def _take(self) -> _T:
         with self._lock:
@@ -140,8 +155,10 @@ class Pool(Generic[_T]):
             if self._has_room():
                 self._changed.notify_all()
 
-    def _work(self) -> None:
+    def _work(self, number: int) -> None:
         try:
+            with self._lock:
+                self._grown.wait_for(lambda: number < self._wanted)
             while (job := self._next()) is not None:
                 job(self._put)
         except CancelledError:
@@ -154,6 +171,8 @@ class Pool(Generic[_T]):
             with self._lock:
                 self._running = (self._running or 0) - 1
                 self._changed.notify_all()
+                # There is nothing left for those who were not wanted so far.
+                self._have_read(IN_FLIGHT)
 
     def _next(self) -> Job[_T] | None:
         with self._lock:
