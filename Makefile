@@ -63,7 +63,8 @@ oldest: setup ## Run the core of the tests against the lowest supported dlt
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/pip install --quiet --disable-pip-version-check --constraint tests/oldest.txt \
 		--editable '.[test]'
-	.venv-oldest/bin/pytest tests/loading/test_plain_dlt.py tests/loading/test_state.py
+	.venv-oldest/bin/pytest $(addprefix tests/loading/test_, plain_dlt.py state.py kill.py idle.py) \
+		tests/test_proof.py tests/test_disappearance.py
 
 dbt: setup demo ## Build the dbt package on the demo's data, in an environment of its own
 	test -x .venv-dbt/bin/dbt || { $(PYTHON) -m venv .venv-dbt && .venv-dbt/bin/pip install --quiet \
