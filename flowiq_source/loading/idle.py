@@ -74,12 +74,15 @@ def _key(table: str, row: Row) -> tuple[Any, ...]:
 
 
 def _content(table: str, row: Row | None) -> Row | None:
-    """What tells whether a row is the same; a column that it does not have is null."""
+    """What tells whether a row is the same; a column that it does not have is null.
+
+    Of what moves, whether it is there: a setting may have it dropped from now on.
+    """
     moving = {*MOVING[table][1], "first_seen_at"}
     return row and {
-        name: value
+        name: name in moving or value
         for name, value in row.items()
-        if name not in moving and not name.startswith("_dlt") and value not in (None, [])
+        if not name.startswith("_dlt") and value not in (None, [])
     }
 
 

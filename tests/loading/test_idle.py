@@ -158,6 +158,26 @@ def test_a_source_that_wants_another_column_gets_it(
     assert warehouse.query("SELECT DISTINCT shoe_size FROM flowiq.contacts") == [(None,)]
 
 
+@pytest.mark.parametrize(
+    "column", ["contacts.synced_at", "conversations.requests", "contact_identities.last_seen_at"]
+)
+def test_what_moves_and_is_dropped_from_now_on_is_dropped(
+    warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact], column: str
+) -> None:
+    """And moves again when the setting is taken back."""
+    table, _, name = column.partition(".")
+    left = f"SELECT count({name}) FROM flowiq.{table}"
+    warehouse.sync(sandbox)
+    rows = warehouse.one(left)
+    warehouse.sync(sandbox, columns={column: "drop"})
+    assert warehouse.one(left) == 0
+    packages = loads(warehouse)
+    warehouse.sync(sandbox, columns={column: "drop"})
+    assert (warehouse.one(left), loads(warehouse)) == (0, packages)
+    warehouse.sync(sandbox)
+    assert warehouse.one(left) == rows > 0
+
+
 def test_rows_that_go_through_a_step_are_loaded_each_time(
     warehouse: Warehouse, sandbox: Sandbox, crowd: list[Contact]
 ) -> None:
