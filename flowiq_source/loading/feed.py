@@ -104,12 +104,24 @@ class Share:
     """Called when those who take have enough before the end."""
     _lock: threading.RLock = field(default_factory=threading.RLock)
     _ended: bool = False
+    _takers: set[str] = field(default_factory=set)
 
     def __post_init__(self) -> None:
         self._queues: dict[str, deque[Event]] = {name: deque() for name in self.names}
 
     def take(self, name: str) -> Iterator[Event]:
-        """Everything that the resource gets."""
+        """Everything that the resource gets.
+
+        Raises:
+            ConfigurationError: somebody takes it already.
+        """
+        if name in self._takers:
+            raise ConfigurationError(
+                f"{name} is loaded twice in one run, by two names, and is read once: take the "
+                "second from a flowiq_source() of its own, or split the rows by "
+                "apply_hints(table_name=...)"
+            )
+        self._takers.add(name)
         try:
             while (event := self._next(name)) is not None:
                 yield event
@@ -221,7 +233,7 @@ class Feed:
                 if one.is_settled and not (extract.run.backfill_from and one.status != "failed")
             ]
             rows = extract.kept("conversations", rows)
-            if extract.columnar:
+            if extract.columnar and not extract.has_steps("conversations"):
                 yield from tables.conversation_columns(rows, extract.load_id)
             else:
                 yield rows
@@ -380,6 +392,7 @@ class _Extract:
         self._tables: Collection[str] = ()
         self.columnar = self._is_loaded and is_columnar(feed.settings, self._messages, pipeline)
         if self._is_loaded:
+            tables.check_strategies(source)
             self._choose_format()
             self._have_tables()
         self.policy = self._policy()
@@ -403,6 +416,11 @@ class _Extract:
         """Whether this is the extract that the resource belongs to, and waits for it."""
         is_this = self._source is source and self.load_id == (load_id or "")
         return is_this and self.share.has(name)
+
+    def has_steps(self, name: str) -> bool:
+        """Whether the user has a step on the resource, which takes rows."""
+        resource = self._source.resources.get(name)
+        return resource is not None and has_row_steps(resource)
 
     def only_adds_to(self, name: str) -> bool:
         """Whether the resource's table is there and keeps its rows, so no row means no load."""
@@ -694,4 +712,5 @@ def is_columnar(settings: Settings, messages: DltResource | None, pipeline: dlt.
             'sources.flowiq.backend is "pyarrow", which hands out tables, and add_map, add_filter '
             'or add_yield_map on messages takes rows: set it to "rows"'
         )
-    return loads_parquet(pipeline)
+    # dlt counts the tables that it is handed, and rows with reactions are in no table.
+    return not messages.limit and loads_parquet(pipeline)

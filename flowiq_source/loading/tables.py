@@ -12,6 +12,7 @@ from dlt.common.schema.typing import TColumnSchema, TTableSchemaColumns, TWriteD
 from dlt.common.schema.utils import dlt_id_column, dlt_load_id_column
 from dlt.extract import DltSource
 
+from flowiq_source.errors import ConfigurationError
 from flowiq_source.rows.columns import (
     CONTACT,
     MESSAGE,
@@ -189,6 +190,23 @@ class TableNames:
     def children(self) -> tuple[str, ...]:
         """The declared child tables of `messages`."""
         return (f"{self.messages}__reactions",)
+
+
+def check_strategies(source: DltSource) -> None:
+    """Refuse what would take rows for gone because a load does not bring them again.
+
+    Raises:
+        ConfigurationError: a resource has the merge strategy scd2, and no merge key.
+    """
+    for resource in source.selected_resources.values():
+        if "scd2" in str(resource.write_disposition):
+            columns = resource.compute_table_schema()["columns"].values()
+            if not any(column.get("merge_key") for column in columns):
+                raise ConfigurationError(
+                    f"{resource.name} has the merge strategy scd2 without a merge_key, and dlt "
+                    "would retire every row that a load does not bring again: give it its "
+                    'merge_key, as in apply_hints(merge_key=["tenant_id", "contact_id", "id"])'
+                )
 
 
 def table_of(source: DltSource, name: str) -> str:

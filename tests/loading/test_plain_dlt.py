@@ -105,11 +105,14 @@ def test_a_filter_keeps_what_it_lets_through(
 def test_a_step_on_tables_is_refused(
     warehouse: Warehouse, sandbox: Sandbox, three: list[Contact], load: Load
 ) -> None:
-    """On messages alone: everything else is rows whatever the backend is."""
+    """On messages alone: everything else is rows where a step wants them."""
     source = warehouse.source(sandbox, backend="pyarrow")
     source.contacts.add_map(lambda row: row | {"full_name": "masked"})
+    source.conversations.add_map(lambda row: row | {"error": "masked"})
+    source.conversations.add_filter(lambda row: row["whatsapp_id"] != three[0].number)
     load(warehouse.pipeline, source)
     assert warehouse.query("SELECT DISTINCT full_name FROM flowiq.contacts") == [("masked",)]
+    assert warehouse.query("SELECT error FROM flowiq.conversations") == [("masked",)] * 2
     source.messages.add_map(masked)
     with pytest.raises(PipelineStepFailed, match='set it to "rows"'):
         load(warehouse.pipeline, source)
@@ -204,20 +207,55 @@ def test_a_resource_can_be_run_by_itself(
 
 
 @WAYS
+@pytest.mark.parametrize("backend", ["rows", "pyarrow"])
 @pytest.mark.parametrize("items", [1, 3])
 def test_a_limit_limits_rows_and_requests(
-    warehouse: Warehouse, sandbox: Sandbox, load: Load, items: int
+    warehouse: Warehouse, sandbox: Sandbox, load: Load, items: int, backend: str
 ) -> None:
     """So many pages of contacts, so many conversations; the next run reads the rest."""
     for n in range(120):
         write(sandbox, sandbox.world.add_contact(f"278200{n:05d}"), 2)
-    source = warehouse.source(sandbox)
+    source = warehouse.source(sandbox, backend=backend)
     source.add_limit(items)
     load(warehouse.pipeline, source)
     assert (count(warehouse), count(warehouse, "conversations")) == (2 * items, items)
     assert message_requests(sandbox) == items
     load(warehouse.pipeline, warehouse.source(sandbox))
     assert loaded(warehouse) == expected(sandbox)
+
+
+@WAYS
+def test_a_history_without_a_key_is_refused(
+    warehouse: Warehouse, sandbox: Sandbox, three: list[Contact], load: Load
+) -> None:
+    """Dlt would retire what the next load does not bring again; with a merge key it keeps it."""
+
+    def source(**hints: Any) -> FlowiqSource:
+        flowiq = warehouse.source(sandbox)
+        history: Any = {"disposition": "merge", "strategy": "scd2"}
+        flowiq.messages.apply_hints(write_disposition=history, **hints)
+        return flowiq
+
+    with pytest.raises(PipelineStepFailed, match="scd2 without a merge_key"):
+        load(warehouse.pipeline, source())
+    for _ in range(2):
+        load(warehouse.pipeline, source(merge_key=["tenant_id", "contact_id", "id"]))
+    current = "SELECT count(*) FROM flowiq.messages WHERE _dlt_valid_to IS NULL"
+    assert warehouse.one(current) == sum(expected(sandbox).values())
+
+
+def test_a_resource_twice_in_one_run_is_refused(
+    warehouse: Warehouse, sandbox: Sandbox, three: list[Contact]
+) -> None:
+    """Each would get a part of the rows; two sources have them twice."""
+    source = warehouse.source(sandbox)
+    with pytest.raises(PipelineStepFailed, match="messages is loaded twice in one run"):
+        warehouse.pipeline.run([source.messages, source.messages.with_name("again")])
+    warehouse.pipeline.drop()
+    again = warehouse.source(sandbox).messages.with_name("again")
+    again.apply_hints(table_name="again")
+    warehouse.pipeline.run([warehouse.source(sandbox).messages, again])
+    assert count(warehouse) == count(warehouse, "again") == 9
 
 
 def test_a_limited_resource_asks_for_no_more(
