@@ -476,9 +476,12 @@ def test_a_count_of_contacts_that_never_comes_true_costs_one_list(
         body["pagination"]["totalContacts"] += wrong_by
 
     ledger.sandbox.intercept = changed(ledger.sandbox, "contacts", miscount)
-    for cost in (2 * pages_of(130 + wrong_by), 2, 2):
+    assert ledger.run().is_complete
+    # How many of the pages that are promised it asks for before one is empty, is up to their pace.
+    assert 4 <= lookups(ledger) <= 2 * pages_of(130 + wrong_by)
+    for _ in range(2):
         assert ledger.run().is_complete
-        assert lookups(ledger) == cost
+        assert lookups(ledger) == 2
     write(ledger.sandbox, ledger.sandbox.world.add_contact("27830000000"), 3)
     assert (ledger.run().is_complete, lookups(ledger)) == (True, 2)
     assert ledger.texts() == ledger.truth()
