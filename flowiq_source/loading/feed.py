@@ -115,13 +115,14 @@ class Share:
         Raises:
             ConfigurationError: somebody takes it already.
         """
-        if name in self._takers:
-            raise ConfigurationError(
-                f"{name} is loaded twice in one run, by two names, and is read once: take the "
-                "second from a flowiq_source() of its own, or split the rows by "
-                "apply_hints(table_name=...)"
-            )
-        self._takers.add(name)
+        with self._lock:
+            if name in self._takers:
+                raise ConfigurationError(
+                    f"{name} is loaded twice in one run, by two names, and is read once: take the "
+                    "second from a flowiq_source() of its own, or split the rows by "
+                    "apply_hints(table_name=...)"
+                )
+            self._takers.add(name)
         try:
             while (event := self._next(name)) is not None:
                 yield event
@@ -233,7 +234,7 @@ class Feed:
                 if one.is_settled and not (extract.run.backfill_from and one.status != "failed")
             ]
             rows = extract.kept("conversations", rows)
-            if extract.columnar and not extract.has_steps("conversations"):
+            if extract.may_be_columns("conversations"):
                 yield from tables.conversation_columns(rows, extract.load_id)
             else:
                 yield rows
@@ -417,10 +418,13 @@ class _Extract:
         is_this = self._source is source and self.load_id == (load_id or "")
         return is_this and self.share.has(name)
 
-    def has_steps(self, name: str) -> bool:
-        """Whether the user has a step on the resource, which takes rows."""
-        resource = self._source.resources.get(name)
-        return resource is not None and has_row_steps(resource)
+    def may_be_columns(self, name: str) -> bool:
+        """Whether a resource may hand out tables; a step of a user's takes rows.
+
+        By another name than its own it hands out rows, because its steps are not known here.
+        """
+        resource = self._source.selected_resources.get(name)
+        return self.columnar and resource is not None and not has_row_steps(resource)
 
     def only_adds_to(self, name: str) -> bool:
         """Whether the resource's table is there and keeps its rows, so no row means no load."""

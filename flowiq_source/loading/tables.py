@@ -200,12 +200,13 @@ def check_strategies(source: DltSource) -> None:
     """
     for resource in source.selected_resources.values():
         if "scd2" in str(resource.write_disposition):
-            columns = resource.compute_table_schema()["columns"].values()
-            if not any(column.get("merge_key") for column in columns):
+            columns = resource.compute_table_schema()["columns"]
+            if not any(column.get("merge_key") for column in columns.values()):
+                keys = [name for name, column in columns.items() if column.get("primary_key")]
                 raise ConfigurationError(
                     f"{resource.name} has the merge strategy scd2 without a merge_key, and dlt "
-                    "would retire every row that a load does not bring again: give it its "
-                    'merge_key, as in apply_hints(merge_key=["tenant_id", "contact_id", "id"])'
+                    "would retire every row that a load does not bring again: give it one by "
+                    f"apply_hints(merge_key={keys})"
                 )
 
 

@@ -236,12 +236,25 @@ def test_a_history_without_a_key_is_refused(
         flowiq.messages.apply_hints(write_disposition=history, **hints)
         return flowiq
 
-    with pytest.raises(PipelineStepFailed, match="scd2 without a merge_key"):
+    with pytest.raises(PipelineStepFailed, match=r"merge_key=\['tenant_id', 'contact_id', 'id'\]"):
         load(warehouse.pipeline, source())
     for _ in range(2):
         load(warehouse.pipeline, source(merge_key=["tenant_id", "contact_id", "id"]))
     current = "SELECT count(*) FROM flowiq.messages WHERE _dlt_valid_to IS NULL"
     assert warehouse.one(current) == sum(expected(sandbox).values())
+
+
+def test_a_step_on_a_resource_by_another_name_gets_rows(
+    warehouse: Warehouse, sandbox: Sandbox, three: list[Contact]
+) -> None:
+    """Beside messages that go as tables."""
+    source = warehouse.source(sandbox, backend="pyarrow")
+    renamed = source.conversations.with_name("others")
+    renamed.add_filter(lambda row: row["whatsapp_id"] != three[0].number)
+    warehouse.pipeline.run([source.messages, renamed])
+    numbers = "SELECT DISTINCT whatsapp_id FROM flowiq.others ORDER BY 1"
+    assert warehouse.query(numbers) == [(one.number,) for one in three[1:]]
+    assert count(warehouse) == 9
 
 
 def test_a_resource_twice_in_one_run_is_refused(
