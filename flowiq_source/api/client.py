@@ -6,6 +6,7 @@ retries and the count of requests.
 
 import json
 import logging
+import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -104,6 +105,8 @@ class FlowiqClient:
     read_rows: ReadRows = json.loads
     requests: int = 0
     """How many were sent."""
+    quickest_s: float = math.inf
+    """How long the quickest answer took."""
 
     def __post_init__(self) -> None:
         settings = self.settings
@@ -207,8 +210,10 @@ class FlowiqClient:
         meter.requests += 1
         self.requests += 1
         reply = Reply()
+        began_s = time.monotonic()
         try:
             reply = self._transport.get(tried, params)
+            self.quickest_s = min(self.quickest_s, time.monotonic() - began_s)
         finally:
             self._limiter.note(number, reply.status or None, reply.headers)
         return reply

@@ -93,6 +93,10 @@ OF_READING = {*OF_CONVERSATIONS, OF_BOTH}
 """Resources whose rows come of reading conversations."""
 
 
+_NOT_MY_TURN = None
+"""Has dlt go on with another resource; else the others' rows would wait until all has been read."""
+
+
 @dataclass
 class Share:
     """What one extract of a source brings, in a queue for each selected resource."""
@@ -252,13 +256,15 @@ class Feed:
                 logger.warning("%d values did not fit their column: see rejected_rows", len(rows))
                 kept = extract.kept("rejected_rows", rows)
                 yield extract.since_first_seen("rejected_rows", kept)
+            else:
+                yield _NOT_MY_TURN
         yield from self._even_if_empty("rejected_rows")
 
     def syncs(self) -> Iterator[Any]:
         """The row of `syncs`: how far the run has come with this load package."""
         for _ in self._take("syncs"):
-            # Its turn; there is nothing to tell before the end.
-            yield []
+            # There is nothing to tell before the end.
+            yield _NOT_MY_TURN
         extract = self._extract
         if extract is not None and extract.reads:
             yield [self.sync_row(extract.run)]

@@ -12,9 +12,12 @@ from typing import Generic, TypeVar
 IN_FLIGHT = 16
 """How many requests are under way at a time."""
 
-_SLOW_S = 0.02
-"""How long a wait for a result has to be before more is read at a time. Where answers come at once,
-threads would take the interpreter from each other, and a request twice the time of a processor."""
+QUICK_S = 0.005
+"""Answers that take no longer are read by one thread: more would take the interpreter from each
+other, and a request twice the time of a processor."""
+
+_SLOW_S = 0.1
+"""After how much waiting it is seen whether they still are; one long wait alone says nothing."""
 
 _POLL_S = 0.2
 """How often a wait looks whether Ctrl-C came."""
@@ -83,7 +86,9 @@ class Pool(Generic[_T]):
         self._results: deque[_T] = deque()
         self._weight = 0
         self._running: int | None = None
-        self._wanted = 1
+        self.readers = IN_FLIGHT
+        """How many threads read: all, once results are slow."""
+        self._waited_s, self._taken = 0.0, 0
         self._threads: list[threading.Thread] = []
         self._is_over = False
         self._error: BaseException | None = None
@@ -122,7 +127,7 @@ class Pool(Generic[_T]):
         with self._lock:
             self._is_over = True
             self._changed.notify_all()
-            self._have_read(IN_FLIGHT)
+            self._have_all_read()
 
     def _wait(self) -> bool:
         """Whether there is another result, when that is known."""
@@ -131,19 +136,23 @@ class Pool(Generic[_T]):
             with self._lock:
                 if self._results or not self._running:
                     return bool(self._results)
-                patience_s = _SLOW_S if self._wanted < IN_FLIGHT else _POLL_S
-                if not self._changed.wait(patience_s):
-                    self._have_read(self._wanted * 2)
+                began_s = time.monotonic()
+                self._changed.wait(_SLOW_S if self.readers < IN_FLIGHT else _POLL_S)
+                self._waited_s += time.monotonic() - began_s
+                if self._waited_s >= _SLOW_S:
+                    if self._taken * QUICK_S < self._waited_s:
+                        self._have_all_read()
+                    self._waited_s, self._taken = 0.0, 0
 
-    def _have_read(self, wanted: int) -> None:
-        """Have so many threads read."""
+    def _have_all_read(self) -> None:
         with self._lock:
-            self._wanted = min(wanted, IN_FLIGHT)
+            self.readers = IN_FLIGHT
             self._grown.notify_all()
 
     def _take(self) -> _T:
         with self._lock:
             result = self._results.popleft()
+            self._taken += 1
             if not self._holds:
                 self.free(self._weigh(result))
         return result
@@ -158,7 +167,7 @@ class Pool(Generic[_T]):
     def _work(self, number: int) -> None:
         try:
             with self._lock:
-                self._grown.wait_for(lambda: number < self._wanted)
+                self._grown.wait_for(lambda: number < self.readers)
             while (job := self._next()) is not None:
                 job(self._put)
         except CancelledError:
@@ -172,7 +181,7 @@ class Pool(Generic[_T]):
                 self._running = (self._running or 0) - 1
                 self._changed.notify_all()
                 # There is nothing left for those who were not wanted so far.
-                self._have_read(IN_FLIGHT)
+                self._have_all_read()
 
     def _next(self) -> Job[_T] | None:
         with self._lock:

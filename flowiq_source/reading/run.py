@@ -28,7 +28,7 @@ from flowiq_source.reading.conversation import (
 from flowiq_source.reading.cursor import Cursor
 from flowiq_source.reading.faults import attempt
 from flowiq_source.reading.listing import Listed, Roster
-from flowiq_source.reading.pool import Job, Pool, Put, Stop
+from flowiq_source.reading.pool import QUICK_S, Job, Pool, Put, Stop
 from flowiq_source.reading.schedule import Budget, Schedule, make_schedule
 from flowiq_source.reading.walk import Ask, MapPage, read_conversation
 from flowiq_source.rows.convert import Mapped
@@ -258,6 +258,8 @@ class Run:
             limit=READ_AHEAD_ROWS,
             check=self.check,
         )
+        if self.api.quickest_s < QUICK_S:
+            self._pool.readers = 1
 
     def _schedule(self) -> Schedule:
         conversations, known, rules = self.roster.conversations, self.known, self._rules

@@ -12,6 +12,7 @@ from dlt.extract import DltSource
 from dlt.pipeline.exceptions import PipelineStepFailed
 
 from flowiq_source import FlowiqError, FlowiqSource, flowiq_source, plan, sync, verify
+from flowiq_source.loading import feed
 from flowiq_source.rows.columns import MESSAGE, OUR_COLUMNS
 from flowiq_source.sandbox import Contact, Sandbox, World
 from tests.support.history import DAY, answer_with, expected, loaded, message_requests, write
@@ -279,6 +280,28 @@ def test_a_limited_resource_asks_for_no_more(
     assert len(list(source.messages.add_limit(1))) == 3
     assert message_requests(sandbox) == 1
     assert len(list(source.messages.add_limit(4, count_rows=True))) == 6
+
+
+@WAYS
+def test_rows_are_handed_on_while_others_are_read(
+    warehouse: Warehouse,
+    sandbox: Sandbox,
+    three: list[Contact],
+    load: Load,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A resource that has none must not keep the others' in memory until all has been read."""
+    monkeypatch.setattr(feed, "BATCH_ROWS", 1)
+    source, left = warehouse.source(sandbox), list[int]()
+
+    def step(row: dict[str, Any]) -> dict[str, Any]:
+        assert source.feed.run is not None
+        left.append(source.feed.run.left)
+        return row
+
+    source.messages.add_map(step)
+    load(warehouse.pipeline, source)
+    assert list(dict.fromkeys(left)) == [2, 1, 0]
 
 
 SUBSETS = [["messages"], ["contacts", "messages"], ["messages", "conversations"], ["conversations"]]

@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from flowiq_source.reading import pool as pool_module
 from flowiq_source.reading.pool import IN_FLIGHT, Pool, Put, Stop, in_order
 
 
@@ -50,20 +49,22 @@ def test_every_result_comes_once() -> None:
     assert sorted(pool) == list(range(200))
 
 
-def test_where_results_keep_coming_one_thread_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_one_thread_reads_while_results_keep_coming() -> None:
     """More would take the interpreter from each other."""
-    monkeypatch.setattr(pool_module, "_SLOW_S", 60)
     readers = set[int]()
 
     def job(put: Put[int]) -> None:
         readers.add(threading.get_ident())
         put(1)
 
-    assert sum(Pool([job] * 100, limit=10**6)) == 100
+    pool = Pool([job] * 100, limit=10**6)
+    pool.readers = 1
+    assert sum(pool) == 100
     assert len(readers) == 1
 
 
-def test_where_results_are_slow_sixteen_threads_read() -> None:
+@pytest.mark.parametrize("readers", [1, IN_FLIGHT])
+def test_sixteen_threads_read_where_results_are_slow(readers: int) -> None:
     """None of these jobs ends before all have begun."""
     together = threading.Barrier(IN_FLIGHT)
 
@@ -71,7 +72,9 @@ def test_where_results_are_slow_sixteen_threads_read() -> None:
         together.wait(5)
         put(1)
 
-    assert sum(Pool([job] * IN_FLIGHT, limit=10**6)) == IN_FLIGHT
+    pool = Pool([job] * IN_FLIGHT, limit=10**6)
+    pool.readers = readers
+    assert sum(pool) == IN_FLIGHT
 
 
 def test_what_a_job_raises_comes_after_the_results_of_those_that_have_begun() -> None:

@@ -7,6 +7,7 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -49,7 +50,8 @@ def contact(raw: Any) -> Mapped:
 
 
 def digest(row: Row, origin: Origin = ORIGIN) -> str:
-    return message_digest(row | {"timestamp": row["timestamp"] and str(row["timestamp"])}, origin)
+    time: Any = row["timestamp"] and str(row["timestamp"])
+    return message_digest(SimpleNamespace(**row), time, origin)
 
 
 TABLES: dict[Mapper, dict[str, Column]] = {message: MESSAGE, contact: CONTACT}
