@@ -1,6 +1,7 @@
 """The server and the peers as child processes: started, measured, and always ended."""
 
 import contextlib
+import io
 import os
 import re
 import resource
@@ -9,12 +10,14 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 import threading
 import time
-from collections.abc import Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import duckdb
@@ -30,6 +33,7 @@ class Peer:
     program: str
     schema: str
     arguments: tuple[str, ...] = ()
+    environment: dict[str, str] = field(default_factory=dict)
 
 
 PEERS = {
@@ -40,6 +44,10 @@ PEERS = {
     "rest_api": Peer("rest_api.py", "rest_api"),
     "rest_api_cursor": Peer("rest_api.py", "rest_api", ("--cursor",)),
 }
+
+LIBCURL = "fa84880"
+"""The last commit that sent its requests by libcurl, from one thread."""
+_NO_MODELS = {"SOURCES__FLOWIQ__MODELS__CREATE": "false"}
 
 START_TIMEOUT_S = 300.0
 RUN_TIMEOUT_S = 3_600.0
@@ -119,6 +127,28 @@ def folder() -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
+@contextlib.contextmanager
+def with_libcurl() -> Iterator[None]:
+    """Have the peers `libcurl`, this source as it was then, and `requests`, as it is now.
+
+    Neither makes models, which came later.
+
+    Raises:
+        RuntimeError: this is no clone with the whole history.
+    """
+    git = ["git", "-C", str(HERE.parent), "archive", LIBCURL]
+    archive = subprocess.run(git, capture_output=True, check=False)
+    if archive.returncode:
+        raise RuntimeError(f"no commit {LIBCURL} here: clone the project with its whole history")
+    with folder() as tree:
+        with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
+            files.extractall(tree, filter="data")
+        program = str(tree / "benchmarks" / "peers" / "ours.py")
+        PEERS["requests"] = Peer("ours.py", "flowiq", environment=_NO_MODELS)
+        PEERS["libcurl"] = Peer(program, "flowiq", environment={"PYTHONPATH": str(tree)})
+        yield
+
+
 def run_once(name: str, url: str) -> Run:
     """One run of the peer into a fresh file."""
     with folder() as path:
@@ -134,7 +164,8 @@ def run_peer(name: str, url: str, path: Path) -> Run:
     peer, file = PEERS[name], path / "warehouse.duckdb"
     _stats(url, reset=True)
     program = str(HERE / "peers" / peer.program)
-    seconds, usage, said = _measured([program, url, str(file), *peer.arguments], path)
+    arguments = [program, url, str(file), *peer.arguments]
+    seconds, usage, said = _measured(arguments, path, peer.environment)
     stats = _stats(url)
     found = re.search(r"^seconds +([0-9.]+)$", said, re.MULTILINE)
     return Run(
@@ -155,7 +186,9 @@ def run_program(name: str, arguments: list[str], path: Path) -> str:
     return said
 
 
-def _measured(arguments: list[str], path: Path) -> tuple[float, resource.struct_rusage, str]:
+def _measured(
+    arguments: list[str], path: Path, environment: Mapping[str, str] = MappingProxyType({})
+) -> tuple[float, resource.struct_rusage, str]:
     """Wall seconds, the kernel's account of the process, and what it printed."""
     with (path / "output").open("w+") as output:
         began = time.perf_counter()
@@ -165,7 +198,12 @@ def _measured(arguments: list[str], path: Path) -> tuple[float, resource.struct_
             stderr=subprocess.STDOUT,
             cwd=path,
             # As `make run` does; see the README on memory.
-            env=os.environ | {"MALLOC_ARENA_MAX": "2", "ARROW_DEFAULT_MEMORY_POOL": "system"},
+            env={
+                **os.environ,
+                "MALLOC_ARENA_MAX": "2",
+                "ARROW_DEFAULT_MEMORY_POOL": "system",
+                **environment,
+            },
             start_new_session=True,
         )
         status, usage = _waited(process)

@@ -7,8 +7,10 @@ Json = dict[str, Any]
 
 def report(found: Json) -> str:
     """What was measured, and which goals were met."""
-    lines = [_peer(name, peer) for name, peer in found.get("peers", {}).items()]
-    lines += [f"{name:16}{_range(ratio)}" for name, ratio in found.get("ratios", {}).items()]
+    lines: list[str] = []
+    for part in (found, found.get("at_once", {}), found.get("late", {})):
+        lines += [_peer(name, peer) for name, peer in part.get("peers", {}).items()]
+        lines += [f"{name:22}{_range(ratio)}" for name, ratio in part.get("ratios", {}).items()]
     if lossy := found.get("rest_api_cursor"):
         lines.append(
             f"rest_api with its cursor: {lossy['messages']:,} messages, {lossy['seconds']} s"

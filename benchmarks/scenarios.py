@@ -18,6 +18,7 @@ from processes import (
     run_peer,
     run_program,
     server,
+    with_libcurl,
 )
 
 Json = dict[str, Any]
@@ -56,6 +57,25 @@ def peers(size: Size) -> Json:
             _goal("ours/floor", ratios["ours/floor"]["median"], 2.0),
             _goal("ours/rest_api", ratios["ours/rest_api"]["median"], 0.15),
             _goal("peak RSS of ours, MB", ours["peak_rss_mb"]["median"], 400),
+        ],
+    }
+
+
+def price(size: Size) -> Json:
+    """100,000 messages, at once and 50 ms late: on requests, and as it was on libcurl."""
+    found = {}
+    with with_libcurl():
+        for name, latency_ms in (("at_once", 0), ("late", 50)):
+            account = Account(contacts=size.of(1_000), messages=100, latency_ms=latency_ms)
+            with server(account) as url:
+                turns = {"requests": 1, "libcurl": 1}
+                found[name] = _compared(account, url, turns, size.rounds)
+    at_once, late = (found[name]["ratios"] for name in ("at_once", "late"))
+    return {
+        **found,
+        "goals": [
+            _goal("CPU, at once", at_once["requests/libcurl CPU"]["median"], 1.2),
+            _goal("seconds, 50 ms late", late["requests/libcurl"]["median"], 1.0),
         ],
     }
 
@@ -177,12 +197,13 @@ def _grown(account: Account) -> Json:
 
 
 def _compared(account: Account, url: str, turns: dict[str, int], rounds: int) -> Json:
-    """Every peer's runs, and ours over each other's of the same round.
+    """Every peer's runs, and the first one's over each other's of the same round.
 
     `turns` says in which rounds a peer takes part: every one, every third. One run of each, except
     of those with few turns, goes before and is not counted. Rounds begin with another peer each.
     """
     names = list(turns)
+    ours = names[0]
     runs: dict[str, dict[int, Run]] = {name: {} for name in names}
     for name in names:
         if turns[name] == 1:
@@ -195,7 +216,14 @@ def _compared(account: Account, url: str, turns: dict[str, int], rounds: int) ->
     return {
         "rounds": rounds,
         "peers": {name: _described(account, list(runs[name].values())) for name in names},
-        "ratios": {f"ours/{name}": _ratio(runs["ours"], runs[name]) for name in names[1:]},
+        "ratios": {
+            f"{ours}/{name}{unit}": _spread(
+                getattr(runs[ours][number], what) / getattr(run, what)
+                for number, run in runs[name].items()
+            )
+            for name in names[1:]
+            for unit, what in (("", "seconds"), (" CPU", "cpu_seconds"))
+        },
     }
 
 
@@ -203,10 +231,6 @@ def _take(name: str, url: str, account: Account, when: str) -> Run:
     run = _whole(account, run_once(name, url))
     print(f"  {when}: {name} {run.seconds:.2f} s", flush=True)
     return run
-
-
-def _ratio(ours: dict[int, Run], theirs: dict[int, Run]) -> Json:
-    return _spread(ours[number].seconds / run.seconds for number, run in theirs.items())
 
 
 def _described(account: Account, runs: list[Run]) -> Json:
@@ -244,6 +268,7 @@ def _goal(what: str, value: float, bound: float, *, at_least: bool = False) -> J
 
 SCENARIOS: dict[str, Callable[[Size], Json]] = {
     "peers": peers,
+    "price": price,
     "million": million,
     "latency": latency,
     "limit": limit,

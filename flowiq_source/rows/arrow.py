@@ -5,11 +5,9 @@ it has no reactions, because those are for a child table. Every other one is a r
 """
 
 import json
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
-from operator import attrgetter
-from types import SimpleNamespace
 from typing import Any
 
 import msgspec
@@ -34,8 +32,9 @@ from flowiq_source.rows.convert import (
 from flowiq_source.rows.extras import Extras
 from flowiq_source.times import EARLIEST, LATEST, from_microseconds, microseconds, parse_timestamp
 
-_API_SCHEMA = arrow_schema({name: column.data_type for name, column in MESSAGE.items()})
-_SCHEMA = pa.unify_schemas([_API_SCHEMA, arrow_schema(OUR_COLUMNS)])
+_SCHEMA = arrow_schema({name: column.data_type for name, column in MESSAGE.items()})
+_STRUCT = pa.struct(_SCHEMA)
+_NO_ROWS = pa.RecordBatch.from_pylist([], _SCHEMA)
 
 _ROW_DECODERS = [msgspec.json.Decoder(struct) for struct in MESSAGE_STRUCTS]
 _PAGE_DECODERS = [msgspec.json.Decoder(list[struct]) for struct in MESSAGE_STRUCTS]  # type: ignore[valid-type]
@@ -90,8 +89,8 @@ class Digest(str):
 class MappedPage:
     """The rows of one page, ready for their table.
 
-    `keys`, `times` and `prints` have one entry per row. By their positions, `flat` holds the rows
-    that become columns, and `mapped` all others.
+    `keys`, `times` and `prints` have one entry per row. `mapped` holds the rows that are no
+    columns by their position, `flat` all others in their order.
     """
 
     keys: list[str]
@@ -100,7 +99,7 @@ class MappedPage:
     prints: list[int]
     """Equal, in one process, for rows that are equal in sender, content and media, and in time
     where that is all that tells them apart."""
-    flat: dict[int, Documented]
+    flat: Any
     mapped: dict[int, Mapped]
     origin: Origin
 
@@ -121,10 +120,17 @@ class MappedPage:
             keys=[row_id for row_id in ids if row_id is not None],
             times=[self.times[at] for at in kept],
             prints=[self.prints[at] for at in kept],
-            flat={n: self.flat[at] for n, at in enumerate(kept) if at in self.flat},
+            flat=_with_ids(self.flat, [ids[at] for at in range(len(ids)) if at not in self.mapped]),
             mapped=mapped,
             origin=self.origin,
         )
+
+
+def _with_ids(flat: Any, ids: Sequence[str | None]) -> Any:
+    kept = [n for n, row_id in enumerate(ids) if row_id is not None]
+    column = pa.array([ids[n] for n in kept], pa.string())
+    at = _SCHEMA.get_field_index("id")
+    return flat.take(pa.array(kept, pa.int64())).set_column(at, _SCHEMA.field(at), column)
 
 
 def map_page(raws: Sequence[Any], origin: Origin, extras: Extras, *, columnar: bool) -> MappedPage:
@@ -132,36 +138,29 @@ def map_page(raws: Sequence[Any], origin: Origin, extras: Extras, *, columnar: b
 
     If it is `columnar`, rows become columns where they can; they are the same rows otherwise.
     """
-    page = MappedPage([], [], [], {}, {}, origin)
+    page = MappedPage([], [], [], _NO_ROWS, {}, origin)
+    flat: list[Row] = []
     for at, (raw, documented_time) in enumerate(_timed(raws)):
-        row, time, mapped = raw, documented_time, None
-        if not (columnar and _is_flat(raw)):
-            mapped = _mapped(raw, time, origin, extras)
-            row, time = SimpleNamespace(**mapped.row), mapped.row["timestamp"]
-        key = _key(row, time, origin)
+        mapped = None
+        if isinstance(raw, Documented):
+            row, time = msgspec.structs.asdict(raw), documented_time
+        else:
+            mapped = message_row(raw, origin, extras)
+            row, at_time = mapped.row, mapped.row["timestamp"]
+            time = None if at_time is None else microseconds(at_time)
+        row["timestamp"] = time
+        key = _key(row, origin)
         page.keys.append(key)
         page.times.append(time)
         page.prints.append(_print(row, time if isinstance(key, Digest) else None))
-        if mapped is None:
-            page.flat[at] = raw
+        row["id"] = str(key)
+        if columnar and mapped is None and not row["reactions"]:
+            flat.append(row)
         else:
-            mapped.row["id"] = str(key)
-            page.mapped[at] = _complete(mapped, origin)
+            page.mapped[at] = _complete(mapped or Mapped(row), origin)
+    if flat:
+        page.flat = pa.RecordBatch.from_struct_array(pa.array(flat, _STRUCT))
     return page
-
-
-def _is_flat(raw: Any) -> bool:
-    return isinstance(raw, Documented) and not getattr(raw, "reactions", None)
-
-
-def _mapped(raw: Any, time: int | None, origin: Origin, extras: Extras) -> Mapped:
-    """The row of one message, with its time in epoch microseconds."""
-    if isinstance(raw, Documented):
-        return Mapped(msgspec.structs.asdict(raw) | {"timestamp": time})
-    mapped = message_row(raw, origin, extras)
-    at = mapped.row["timestamp"]
-    mapped.row["timestamp"] = None if at is None else microseconds(at)
-    return mapped
 
 
 _NO_TIME: Any = object()
@@ -186,10 +185,10 @@ def _time(text: str | None) -> Any:
         return _NO_TIME
 
 
-def _print(row: Any, time: int | None) -> int:
+def _print(row: Row, time: int | None) -> int:
     """What a row looks like to somebody who reads the conversation; its id is no part of it."""
-    url = lasting_url(row.media_url) if row.media_url else ""
-    return hash((row.sender, time, row.content, row.media_type, url))
+    url = lasting_url(row["media_url"])
+    return hash((row["sender"], time, row["content"], row["media_type"], url))
 
 
 def without_id(raw: Any) -> Any:
@@ -201,12 +200,12 @@ def without_id(raw: Any) -> Any:
     return rest | {"repeated_id": fields.get("id")}
 
 
-def _key(row: Any, time: int | None, origin: Origin) -> str:
+def _key(row: Row, origin: Origin) -> str:
     """The row's own id, or else a digest."""
-    row_id: str | None = row.id
+    row_id: str | None = row["id"]
     if row_id and not row_id.isspace():
         return row_id
-    return Digest(message_digest(row, time, origin))
+    return Digest(message_digest(row, origin))
 
 
 def _complete(mapped: Mapped, origin: Origin) -> Mapped:
@@ -220,19 +219,9 @@ def _complete(mapped: Mapped, origin: Origin) -> Mapped:
 
 def message_table(pages: Sequence[MappedPage]) -> pa.Table:
     """The rows of pages that are columns, the connector's columns among them."""
-    arrays = [
-        pa.array(chain.from_iterable(_column(page, field.name) for page in pages), field.type)
-        for field in _SCHEMA
-    ]
-    return pa.Table.from_arrays(arrays, schema=_SCHEMA)
-
-
-def _column(page: MappedPage, name: str) -> Iterable[Any]:
-    """The values of a column, of the rows of a page that are columns."""
-    if name == "id":
-        return (str(page.keys[at]) for at in page.flat)
-    if name == "timestamp":
-        return (page.times[at] for at in page.flat)
-    if name in OUR_COLUMNS:
-        return repeat(getattr(page.origin, name), len(page.flat))
-    return map(attrgetter(name), page.flat.values())
+    table = pa.Table.from_batches([page.flat for page in pages], _SCHEMA)
+    for field in arrow_schema(OUR_COLUMNS):
+        values = (repeat(getattr(page.origin, field.name), page.flat.num_rows) for page in pages)
+        column = pa.array(chain.from_iterable(values), field.type)
+        table = table.append_column(field, column)
+    return table.combine_chunks()

@@ -121,15 +121,15 @@ def message_row(raw: Any, origin: Origin, extras: Extras) -> Mapped:
     return mapped
 
 
-def message_digest(message: Any, time: int | None, origin: Origin) -> str:
+def message_digest(row: Row, origin: Origin) -> str:
     """A key from what cannot be edited in a message, the same in every run and dialect.
 
-    It is the contact, the time (epoch microseconds) and the sender; without a time
+    It is the contact, the time (`timestamp` in epoch microseconds) and the sender; without a time
     it is whatever there is. Messages that are equal in this have equal digests.
     """
-    parts = [origin.tenant_id, origin.contact_id, time, message.sender]
-    if time is None:
-        parts += [message.content, message.media_type, lasting_url(message.media_url)]
+    parts = [origin.tenant_id, origin.contact_id, row["timestamp"], row["sender"]]
+    if row["timestamp"] is None:
+        parts += [row["content"], row["media_type"], lasting_url(row["media_url"])]
     return _digest(parts)
 
 

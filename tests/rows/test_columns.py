@@ -169,7 +169,7 @@ def test_a_time_is_the_same_on_either_way(text: str) -> None:
     except ValueError:
         assert flat_at(page) == []
     else:
-        assert message_table([page])["timestamp"].to_pylist() == [time]
+        assert page.flat["timestamp"].to_pylist() == [time]
 
 
 def test_an_integer_beyond_pythons_is_one_value() -> None:

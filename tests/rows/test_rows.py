@@ -7,7 +7,6 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from datetime import datetime, timezone
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -50,8 +49,7 @@ def contact(raw: Any) -> Mapped:
 
 
 def digest(row: Row, origin: Origin = ORIGIN) -> str:
-    time: Any = row["timestamp"] and str(row["timestamp"])
-    return message_digest(SimpleNamespace(**row), time, origin)
+    return message_digest(row | {"timestamp": row["timestamp"] and str(row["timestamp"])}, origin)
 
 
 TABLES: dict[Mapper, dict[str, Column]] = {message: MESSAGE, contact: CONTACT}
