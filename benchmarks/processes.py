@@ -16,6 +16,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
+from importlib.metadata import version
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any
@@ -34,6 +35,7 @@ class Peer:
     schema: str
     arguments: tuple[str, ...] = ()
     environment: dict[str, str] = field(default_factory=dict)
+    python: str = sys.executable
 
 
 PEERS = {
@@ -131,7 +133,7 @@ def folder() -> Iterator[Path]:
 def with_libcurl() -> Iterator[None]:
     """Have the peers `libcurl`, this source as it was then, and `requests`, as it is now.
 
-    Neither makes models, which came later.
+    It has the same libraries, and neither makes models, which came later.
 
     Raises:
         RuntimeError: this is no clone with the whole history.
@@ -143,9 +145,16 @@ def with_libcurl() -> Iterator[None]:
     with folder() as tree:
         with tarfile.open(fileobj=io.BytesIO(archive.stdout)) as files:
             files.extractall(tree, filter="data")
-        program = str(tree / "benchmarks" / "peers" / "ours.py")
+        python = str(tree / ".venv" / "bin" / "python")
+        same = [f"{name}=={version(name)}" for name in ("dlt", "duckdb", "pyarrow", "msgspec")]
+        for step in (
+            [sys.executable, "-m", "venv", str(tree / ".venv")],
+            [python, "-m", "pip", "install", "--quiet", "--editable", str(tree), *same],
+        ):
+            subprocess.run(step, check=True)
         PEERS["requests"] = Peer("ours.py", "flowiq", environment=_NO_MODELS)
-        PEERS["libcurl"] = Peer(program, "flowiq", environment={"PYTHONPATH": str(tree)})
+        program = str(tree / "benchmarks" / "peers" / "ours.py")
+        PEERS["libcurl"] = Peer(program, "flowiq", python=python)
         yield
 
 
@@ -164,8 +173,8 @@ def run_peer(name: str, url: str, path: Path) -> Run:
     peer, file = PEERS[name], path / "warehouse.duckdb"
     _stats(url, reset=True)
     program = str(HERE / "peers" / peer.program)
-    arguments = [program, url, str(file), *peer.arguments]
-    seconds, usage, said = _measured(arguments, path, peer.environment)
+    command = [peer.python, program, url, str(file), *peer.arguments]
+    seconds, usage, said = _measured(command, path, peer.environment)
     stats = _stats(url)
     found = re.search(r"^seconds +([0-9.]+)$", said, re.MULTILINE)
     return Run(
@@ -182,18 +191,18 @@ def run_peer(name: str, url: str, path: Path) -> Run:
 
 def run_program(name: str, arguments: list[str], path: Path) -> str:
     """What a program beside this one prints, which works in this folder."""
-    _, _, said = _measured([str(HERE / name), *arguments], path)
+    _, _, said = _measured([sys.executable, str(HERE / name), *arguments], path)
     return said
 
 
 def _measured(
-    arguments: list[str], path: Path, environment: Mapping[str, str] = MappingProxyType({})
+    command: list[str], path: Path, environment: Mapping[str, str] = MappingProxyType({})
 ) -> tuple[float, resource.struct_rusage, str]:
     """Wall seconds, the kernel's account of the process, and what it printed."""
     with (path / "output").open("w+") as output:
         began = time.perf_counter()
         process = subprocess.Popen(
-            [sys.executable, *arguments],
+            command,
             stdout=output,
             stderr=subprocess.STDOUT,
             cwd=path,
@@ -211,7 +220,7 @@ def _measured(
         output.seek(0)
         said = output.read()
     if status:
-        raise RuntimeError(f"{Path(arguments[0]).name} ended with {status}:\n{said[-3000:]}")
+        raise RuntimeError(f"{Path(command[1]).name} ended with {status}:\n{said[-3000:]}")
     return seconds, usage, said
 
 
