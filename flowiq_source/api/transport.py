@@ -12,10 +12,9 @@ import os
 import re
 import socket
 import ssl
-import threading
 import time
-import weakref
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 from urllib.parse import urlencode, urlsplit
@@ -47,7 +46,10 @@ class Reply(NamedTuple):
 
 
 class Transport:
-    """GETs of one URL with one token; threads may share it, and each has a session of its own.
+    """GETs of one URL with one token, which threads may share.
+
+    Each takes a session of its own, with one connection, and leaves it to whoever comes next: to
+    connect anew takes longer than many an answer.
 
     `timeout_s` is how long a connection may take, and how long a whole answer.
 
@@ -58,17 +60,17 @@ class Transport:
     def __init__(self, endpoint: str, token: str, timeout_s: tuple[float, float]) -> None:
         self._request = _prepared(endpoint, token)
         self._options = _options(endpoint) | {"stream": True, "timeout": timeout_s}
-        self._mine = threading.local()
-        self._sessions = weakref.WeakSet[requests.Session]()
-        self._lock = threading.Lock()
+        self._sessions: list[requests.Session] = []
+        self._idle: list[requests.Session] = []
 
     def get(self, tried: str, params: Mapping[str, str]) -> Reply:
         """What came back, or why nothing did."""
         request = self._request.copy()
         request.url = f"{request.url}?{urlencode(params)}"
         status, headers = 0, dict[str, str]()
+        session = self._session()
         try:
-            adapter = self._session().get_adapter(request.url)
+            adapter = session.get_adapter(request.url)
             with adapter.send(request, **self._options) as response:
                 status = response.status_code
                 headers = {name.lower(): value for name, value in response.headers.items()}
@@ -76,22 +78,23 @@ class Transport:
         # All that requests, urllib3, http.client and the socket have for what goes wrong.
         except (OSError, HTTPError, http.client.HTTPException, ValueError) as error:
             return Reply(status, headers, failure=_failure(tried, error))
+        finally:
+            self._idle.append(session)
 
     def close(self) -> None:
-        """Close what is kept open, whichever thread it belongs to."""
-        with self._lock:
-            sessions = list(self._sessions)
-        for session in sessions:
+        """Close what is kept open, whoever uses it."""
+        for session in tuple(self._sessions):
             session.close()
 
     def _session(self) -> requests.Session:
-        if not hasattr(self._mine, "session"):
-            session = self._mine.session = requests.Session()
-            session.mount("https://", _Adapter())
-            session.mount("http://", _Adapter())
-            with self._lock:
-                self._sessions.add(session)
-        return self._mine.session  # type: ignore[no-any-return]
+        # CPython does each of these in one step, whatever other threads do.
+        with suppress(IndexError):
+            return self._idle.pop()
+        session = requests.Session()
+        session.mount("https://", _Adapter())
+        session.mount("http://", _Adapter())
+        self._sessions.append(session)
+        return session
 
 
 def _prepared(endpoint: str, token: str) -> requests.PreparedRequest:

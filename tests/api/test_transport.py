@@ -12,6 +12,7 @@ import threading
 import time
 import tracemalloc
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -477,40 +478,35 @@ def test_a_page_of_the_longest_messages_passes(serve: Serve) -> None:
     assert asked(serve(answering(head + body)), timeout_s=30).body == body
 
 
-def test_a_thread_keeps_its_connection(serve: Serve) -> None:
-    """One for all its requests, another for another thread; `close` closes both."""
-    connections: list[int] = []
-    ended = threading.Semaphore(0)
+def test_a_connection_is_kept_for_who_asks_next(serve: Serve) -> None:
+    """One for each request that is under way, whichever thread asks; `close` closes all."""
+    requests: list[int] = []
+    together, ended = threading.Barrier(2), threading.Semaphore(0)
 
     def handle(sock: socket.socket) -> None:
-        connections.append(0)
+        at = len(requests)
+        requests.append(0)
         while head_of(sock):
-            connections[-1] += 1
+            requests[at] += 1
+            if at < 2 and requests[at] == 1:
+                together.wait(5)
             sock.sendall(OK)
         ended.release()
 
     port = serve(handle)
     transport = Transport(f"http://127.0.0.1:{port}/conversations", "token", (2.0, 2.0))
-    stay, asked_twice = threading.Event(), threading.Event()
 
-    def twice() -> None:
-        for _ in range(2):
-            assert transport.get("trying", {}).body == LISTING
-        asked_twice.set()
-        stay.wait(10)
+    def get(_: int) -> bytes:
+        return transport.get("trying", {}).body
 
-    other = threading.Thread(target=twice)
-    for _ in range(3):
-        assert transport.get("trying", {}).body == LISTING
-    other.start()
-    assert asked_twice.wait(10)
-    assert connections == [3, 2]
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(get, range(2))) == [LISTING] * 2
+    assert [get(n) for n in range(3)] == [LISTING] * 3
+    assert sorted(requests) == [1, 4]
     transport.close()
     assert ended.acquire(timeout=5)
     assert ended.acquire(timeout=5)
-    assert transport.get("trying", {}).body == LISTING
-    stay.set()
-    other.join()
+    assert get(0) == LISTING
     transport.close()
 
 
