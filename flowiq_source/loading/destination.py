@@ -129,9 +129,13 @@ class Committed:
         name = self.name(table)
         return not self.rows(f"SELECT 1 FROM {name} WHERE tenant_id = %s LIMIT 1", self.tenant_id)  # noqa: S608
 
-    def has_rows(self, table: str) -> bool:
-        """Whether there is such a table with any row, of whatever tenant."""
-        return bool(self.rows(f"SELECT 1 FROM {self.name(table)} LIMIT 1"))  # noqa: S608
+    def has_children(self, table: str, child: str) -> bool:
+        """Whether any of the tenant's rows has a row in a child table."""
+        sql = (
+            f"SELECT 1 FROM {self.name(table)} t JOIN {self.name(child)} c "  # noqa: S608
+            "ON c._dlt_parent_id = t._dlt_id WHERE t.tenant_id = %s LIMIT 1"
+        )
+        return bool(self.rows(sql, self.tenant_id))
 
     def conversations(self, table: str) -> Rows:
         """Contact, number of the last complete reading, and status of every conversation."""

@@ -16,7 +16,7 @@ from dlt.common.versioned_state import (
     generate_state_version_hash,
 )
 
-from flowiq_source.loading.destination import FORGOTTEN, Client
+from flowiq_source.loading.destination import FORGOTTEN, Client, Committed
 from flowiq_source.loading.tables import TableNames
 from flowiq_source.rows.privacy import STAYS, Hasher, is_hash, normal
 
@@ -307,10 +307,14 @@ class Dataset:
                 )
 
     def _is_empty(self, table: str) -> bool:
-        """Whether a table that the state says to have rows has none any more."""
-        names = {"reactions": self.names.children[0], "conversations": self.names.conversations}
-        name = names[table]
-        return name not in self.catalog or not self.rows(f"SELECT 1 FROM {self.name(name)} LIMIT 1")  # noqa: S608
+        """Whether a table that the state says to have rows of the tenant has none any more."""
+        committed, [reactions] = Committed(self.client, self.tenant_id), self.names.children
+        name = {"reactions": reactions, "conversations": self.names.conversations}[table]
+        if name not in self.catalog:
+            return True
+        if table == "conversations":
+            return committed.is_empty(name)
+        return not committed.has_children(self.names.messages, name)
 
     def remember(self, person: Person, at: datetime) -> None:
         """Set a tombstone for each id and number: hashes, by which the next sync knows them."""

@@ -86,6 +86,7 @@ def _why_not(
     holds = any(cursor.known and not cursor.missing for cursor in known.cursors.values())
     if holds and committed.is_empty(tables.messages):
         return f"the table {tables.messages} is empty or gone in the destination"
-    if state.has_reactions and not any(map(committed.has_rows, tables.children)):
-        return f"the table {tables.children[0]} is empty or gone in the destination"
+    [reactions] = tables.children
+    if state.has_reactions and not committed.has_children(tables.messages, reactions):
+        return f"the table {reactions} is empty or gone in the destination"
     return None

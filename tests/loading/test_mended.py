@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator
+from contextlib import ExitStack
 from datetime import timedelta
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from dlt.destinations.impl.duckdb.configuration import DuckDbCredentials
 
 from flowiq_source import DestinationError, sync
 from flowiq_source.loading import patience
-from flowiq_source.sandbox import Contact, Sandbox
+from flowiq_source.sandbox import Contact, Sandbox, World
 from tests.support.history import DAY, answer_with, expected, loaded, message_requests, write
 from tests.support.warehouse import Warehouse
 
@@ -202,6 +203,30 @@ def test_what_is_gone_stays_gone_without_the_state(
         summary = warehouse.sync(sandbox)
         assert (summary.complete, summary.doubtful) == (True, 0)
         assert loaded(warehouse) == expected(sandbox)
+
+
+@pytest.mark.parametrize("way", WAYS)
+@pytest.mark.parametrize("damage", ["DROP TABLE", "DELETE FROM"])
+def test_every_tenant_gets_its_reactions_back(tmp_path: Path, way: str, damage: str) -> None:
+    """Those of one that was read again first say nothing of the other's."""
+    with ExitStack() as stack:
+        tenants = []
+        for tenant in ("acme", "brook"):
+            api = Sandbox(World(contacts=0), tenant=tenant, token=tenant, limited=False)
+            tenants.append((Warehouse(tmp_path, tenant), stack.enter_context(api)))
+        for warehouse, sandbox in tenants:
+            warehouse.file = tmp_path / "both.duckdb"
+            contact = sandbox.world.add_contact("27820000001")
+            write(sandbox, contact, 3, every=30 * DAY)
+            contact.messages[0].reactions = [{"emoji": "👍", "sender": "1"}]
+            warehouse.sync(sandbox)
+        warehouse.query(f"{damage} flowiq.messages__reactions")
+        for warehouse, sandbox in tenants:
+            load(warehouse, sandbox, way)
+        assert warehouse.query(
+            "SELECT m.tenant_id, count(*) FROM flowiq.messages m JOIN flowiq.messages__reactions r "
+            "ON r._dlt_parent_id = m._dlt_id GROUP BY ALL ORDER BY ALL"
+        ) == [("acme", 1), ("brook", 1)]
 
 
 def test_reactions_that_were_all_taken_back_are_looked_for_once(
