@@ -347,7 +347,8 @@ def _check_outer_section(provider: Any) -> None:
 
 def _check_section(name: str, section: Any, provider: Any) -> None:
     """Refuse a section that is misspelt, as its keys show."""
-    is_near = difflib.get_close_matches(name.lower(), ["flowiq"], 1, 0.75)
+    # The second is what the package and the function are called.
+    is_near = difflib.get_close_matches(name.lower(), ["flowiq", "flowiq_source"], 1, 0.75)
     if is_near and isinstance(section, dict) and set(section) & {*Settings.get_resolvable_fields()}:
         place = _place(provider, f"sources.{name}")
         raise ConfigurationError(

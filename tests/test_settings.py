@@ -157,12 +157,13 @@ def test_an_argument_is_not_blamed_on_a_file(folder: Path) -> None:
     assert "it stands" not in str(caught.value)
 
 
-def test_a_misspelt_section_is_named(folder: Path) -> None:
+@pytest.mark.parametrize("name", ["flowiqq", "flowiq_source"])
+def test_a_misspelt_section_is_named(folder: Path, name: str) -> None:
     """It would be passed over, with all that it sets."""
     write(folder / "config.toml", "")
-    (folder / "config.toml").write_text("[sources.flowiqq]\nlookback_days = 3\n")
+    (folder / "config.toml").write_text(f"[sources.{name}]\nlookback_days = 3\n")
     Container()[PluggableRunContext].reload_providers()
-    with pytest.raises(FlowiqError, match=r"sources.flowiqq is no section: did you mean sources.f"):
+    with pytest.raises(FlowiqError, match=f"sources.{name} is no section: did you mean sources.f"):
         flowiq_source()
 
 

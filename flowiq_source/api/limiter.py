@@ -15,6 +15,7 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from typing import Protocol
+from urllib.parse import urlsplit
 
 from flowiq_source.api.allowance import Allowance
 from flowiq_source.api.waits import LONGEST_WAIT_S, Quota, quota_of, retry_after
@@ -171,7 +172,11 @@ def shared_limiter(settings: Account) -> RateLimiter:
     It keeps to the lowest rate and the smallest share of all settings that are in use for the
     account: no source gets more than its user allowed, and none is slowed by one that is gone.
     """
-    account = hashlib.sha256(f"{settings.endpoint}\n{settings.bearer_token}".encode()).digest()
+    # However its host and port are written.
+    parts = urlsplit(settings.endpoint)
+    port = parts.port or {"https": 443, "http": 80}.get(parts.scheme)
+    url = f"{parts.hostname}:{port}{parts.path}"
+    account = hashlib.sha256(f"{url}\n{settings.bearer_token}".encode()).digest()
     with _lock:
         limiter = _limiters.get(account)
         if limiter is None:

@@ -373,6 +373,14 @@ def test_the_process_has_one_limiter_per_account() -> None:
     assert "another" not in repr(_limiters)
 
 
+def test_an_account_is_the_same_however_its_host_is_written() -> None:
+    """It would have as many times the requests."""
+    urls = ("https://h.invalid", "https://H.invalid/", "https://h.invalid:443/conversations")
+    limiters = {shared_limiter(account(base_url=url)) for url in urls}
+    assert len(limiters) == 1
+    assert shared_limiter(account(base_url="https://h.invalid:444")) not in limiters
+
+
 @pytest.mark.parametrize("slow_first", [True, False])
 def test_the_lowest_rate_of_all_sources_that_are_alive_counts(slow_first: bool) -> None:
     """Whichever came first, and no longer than it lives."""
