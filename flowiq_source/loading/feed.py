@@ -238,7 +238,7 @@ class Feed:
                 if one.is_settled and not (extract.run.backfill_from and one.status != "failed")
             ]
             rows = extract.kept("conversations", rows)
-            if extract.may_be_columns("conversations"):
+            if rows and extract.may_be_columns("conversations"):
                 yield from tables.conversation_columns(rows, extract.load_id)
             else:
                 yield rows

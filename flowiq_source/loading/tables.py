@@ -245,8 +245,7 @@ def message_columns(table: pa.Table, table_name: str, load_id: str) -> Iterator[
 
 def conversation_columns(rows: Sequence[Row], load_id: str) -> Iterator[Any]:
     """Rows of `conversations` as columns; there is nothing in them that we do not know."""
-    if rows:
-        yield _of_dlt(pa.Table.from_pylist(rows, _CONVERSATION_SCHEMA), load_id)
+    yield _of_dlt(pa.Table.from_pylist(rows, _CONVERSATION_SCHEMA), load_id)
 
 
 def _of_dlt(table: pa.Table, load_id: str) -> pa.Table:

@@ -13,6 +13,7 @@ from dlt.pipeline.exceptions import PipelineStepFailed
 
 from flowiq_source import FlowiqError, FlowiqSource, flowiq_source, plan, sync, verify
 from flowiq_source.loading import feed
+from flowiq_source.rows.arrow import message_table
 from flowiq_source.rows.columns import MESSAGE, OUR_COLUMNS
 from flowiq_source.sandbox import Contact, Sandbox, World
 from tests.support.history import DAY, answer_with, expected, loaded, message_requests, write
@@ -302,6 +303,29 @@ def test_rows_are_handed_on_while_others_are_read(
     source.messages.add_map(step)
     load(warehouse.pipeline, source)
     assert list(dict.fromkeys(left)) == [2, 1, 0]
+
+
+@WAYS
+def test_tables_are_handed_on_in_a_backfill(
+    warehouse: Warehouse,
+    sandbox: Sandbox,
+    three: list[Contact],
+    load: Load,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It has no rows of conversations, which must not read everything before them either."""
+    monkeypatch.setattr(feed, "BATCH_ROWS", 1)
+    source = warehouse.source(sandbox, backend="pyarrow", start_date="2020-01-01")
+    left = list[int]()
+
+    def columns(pages: Any) -> Any:
+        assert source.feed.run is not None
+        left.append(source.feed.run.left)
+        return message_table(pages)
+
+    monkeypatch.setattr(feed, "message_table", columns)
+    load(warehouse.pipeline, source)
+    assert left == [2, 1, 0]
 
 
 SUBSETS = [["messages"], ["contacts", "messages"], ["messages", "conversations"], ["conversations"]]
