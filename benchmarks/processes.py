@@ -18,7 +18,6 @@ from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import version
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 import duckdb
@@ -38,8 +37,11 @@ class Peer:
     python: str = sys.executable
 
 
+_NO_MODELS = {"SOURCES__FLOWIQ__MODELS__CREATE": "false"}
+
 PEERS = {
     "ours": Peer("ours.py", "flowiq"),
+    "requests": Peer("ours.py", "flowiq", environment=_NO_MODELS),
     "ours_limited": Peer("ours.py", "flowiq", ("100",)),
     "script": Peer("script.py", "main"),
     "floor": Peer("floor.py", "main"),
@@ -48,8 +50,7 @@ PEERS = {
 }
 
 LIBCURL = "fa84880"
-"""The last commit that sent its requests by libcurl, from one thread."""
-_NO_MODELS = {"SOURCES__FLOWIQ__MODELS__CREATE": "false"}
+"""The last commit that sent its requests by libcurl, from one thread. It made no models."""
 
 START_TIMEOUT_S = 300.0
 RUN_TIMEOUT_S = 3_600.0
@@ -131,9 +132,7 @@ def folder() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def with_libcurl() -> Iterator[None]:
-    """Have the peers `libcurl`, this source as it was then, and `requests`, as it is now.
-
-    It has the same libraries, and neither makes models, which came later.
+    """Have the peer `libcurl`: this source as it was then, with the libraries of now.
 
     Raises:
         RuntimeError: this is no clone with the whole history.
@@ -152,7 +151,6 @@ def with_libcurl() -> Iterator[None]:
             [python, "-m", "pip", "install", "--quiet", "--editable", str(tree), *same],
         ):
             subprocess.run(step, check=True)
-        PEERS["requests"] = Peer("ours.py", "flowiq", environment=_NO_MODELS)
         program = str(tree / "benchmarks" / "peers" / "ours.py")
         PEERS["libcurl"] = Peer(program, "flowiq", python=python)
         yield
@@ -191,12 +189,12 @@ def run_peer(name: str, url: str, path: Path) -> Run:
 
 def run_program(name: str, arguments: list[str], path: Path) -> str:
     """What a program beside this one prints, which works in this folder."""
-    _, _, said = _measured([sys.executable, str(HERE / name), *arguments], path)
+    _, _, said = _measured([sys.executable, str(HERE / name), *arguments], path, {})
     return said
 
 
 def _measured(
-    command: list[str], path: Path, environment: Mapping[str, str] = MappingProxyType({})
+    command: list[str], path: Path, environment: Mapping[str, str]
 ) -> tuple[float, resource.struct_rusage, str]:
     """Wall seconds, the kernel's account of the process, and what it printed."""
     with (path / "output").open("w+") as output:

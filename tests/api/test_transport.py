@@ -13,7 +13,7 @@ import time
 import tracemalloc
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -507,6 +507,40 @@ def test_a_connection_is_kept_for_who_asks_next(serve: Serve) -> None:
     assert ended.acquire(timeout=5)
     assert ended.acquire(timeout=5)
     assert get(0) == LISTING
+    transport.close()
+
+
+@pytest.mark.parametrize("late", [True, False])
+def test_what_is_left_of_an_answer_is_never_the_next_one(serve: Serve, late: bool) -> None:
+    """It would be another conversation's: what came too late, and what nobody asked for."""
+    other = OK.replace(b"true", b"null")
+    assert other != OK
+    connections = itertools.count()
+    given_up = threading.Event()
+
+    def handle(sock: socket.socket) -> None:
+        head_of(sock)
+        if next(connections):
+            sock.sendall(OK)
+            return
+        with suppress(OSError):
+            if late:
+                sock.sendall(OK[:-5])
+                given_up.wait(10)
+                sock.sendall(OK[-5:])
+            else:
+                sock.sendall(OK)
+            sock.sendall(other * 3)
+            head_of(sock)
+
+    url = f"http://127.0.0.1:{serve(handle)}/conversations"
+    transport = Transport(url, "token", (2.0, 0.3))
+    first = transport.get("trying", {})
+    assert (first.failure is not None, first.body) == (late, b"" if late else LISTING)
+    given_up.set()
+    time.sleep(0.1)
+    replies = [transport.get("trying", {}) for _ in range(3)]
+    assert {reply.body for reply in replies if reply.failure is None} == {LISTING}
     transport.close()
 
 
